@@ -1,0 +1,2 @@
+//! azfed
+fn main() {}
