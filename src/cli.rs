@@ -1,0 +1,274 @@
+//! The command line, exactly as typed. What it means is decided in [`crate::config`].
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    cloud::CloudName,
+    identifiers::{
+        Audience, Authority, ClientId, Scope, ServiceConnectionId, SubscriptionId, TenantId, VariableName,
+    },
+};
+
+/// Logs a CI job in to Azure without a secret.
+///
+/// Reads the platform's OIDC token, exchanges it at Microsoft Entra for an identity's access token, and hands the
+/// login to Terraform, az and the Azure SDKs.
+#[derive(Debug, Parser)]
+#[command(name = "azfed", version, about, long_about = None, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Say what is done on stderr; never shows a token
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// azfed's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Log this job in: later steps' terraform, az and SDKs work, with no secret anywhere
+    Login(LoginArgs),
+    /// Print an access token for one resource, alone, on stdout
+    Token(TokenArgs),
+    /// Print the platform's OIDC token (the assertion), alone, on stdout
+    Assertion(AssertionArgs),
+    /// Remove what this job's logins made, and only that
+    Logout,
+}
+
+impl Command {
+    /// The command's name, as typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Login(_) => "login",
+            Self::Token(_) => "token",
+            Self::Assertion(_) => "assertion",
+            Self::Logout => "logout",
+        }
+    }
+}
+
+/// `azfed login`
+#[derive(Debug, clap::Args)]
+pub struct LoginArgs {
+    /// Who to be
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Resource to get an access token for, as a URI or a `/.default` scope; repeatable [default: Azure Resource Manager]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<Scope>,
+
+    /// Which clients the login is for
+    #[arg(long = "for", value_name = "CLIENTS", value_delimiter = ',', default_value = "terraform,az,sdk")]
+    pub consumers: Vec<Consumer>,
+
+    /// How later steps get the login
+    #[arg(long, value_name = "FORM", default_value = "auto")]
+    pub output: Output,
+
+    /// On GitHub, put the first scope's access token into the step's output `access-token` (masked)
+    #[arg(long)]
+    pub output_access_token: bool,
+}
+
+/// `azfed token`
+#[derive(Debug, clap::Args)]
+pub struct TokenArgs {
+    /// Who to be
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Resource to get an access token for, as a URI or a `/.default` scope [default: Azure Resource Manager]
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<Scope>,
+
+    /// What to print
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub format: TokenFormat,
+}
+
+/// `azfed assertion`
+#[derive(Debug, clap::Args)]
+pub struct AssertionArgs {
+    /// The Azure cloud, for its audience
+    #[command(flatten)]
+    pub cloud: CloudArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// Who to be.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Identity")]
+pub struct IdentityArgs {
+    /// Client id of the managed identity or app registration [variables: AZURE_CLIENT_ID, ARM_CLIENT_ID]
+    #[arg(long, value_name = "GUID")]
+    pub client_id: Option<ClientId>,
+
+    /// Tenant that the identity is in [variables: AZURE_TENANT_ID, ARM_TENANT_ID]
+    #[arg(long, value_name = "GUID")]
+    pub tenant_id: Option<TenantId>,
+
+    /// Subscription for later steps [variables: AZURE_SUBSCRIPTION_ID, ARM_SUBSCRIPTION_ID]
+    #[arg(long, value_name = "GUID")]
+    pub subscription_id: Option<SubscriptionId>,
+
+    /// Cloud, authority and audience
+    #[command(flatten)]
+    pub cloud: CloudArgs,
+}
+
+/// The cloud to log in to.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cloud")]
+pub struct CloudArgs {
+    /// AzureCloud, AzureUSGovernment or AzureChinaCloud [variables: AZURE_ENVIRONMENT, ARM_ENVIRONMENT]
+    #[arg(long, value_name = "NAME")]
+    pub cloud: Option<CloudName>,
+
+    /// Entra's base URL, where it is not the cloud's own [variable: AZURE_AUTHORITY_HOST]
+    #[arg(long, value_name = "URL")]
+    pub authority_host: Option<Authority>,
+
+    /// Audience of the assertion, where the federated credential's is not the cloud's own
+    #[arg(long, value_name = "AUDIENCE")]
+    pub audience: Option<Audience>,
+}
+
+/// Where the assertion comes from.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Assertion")]
+pub struct SourceArgs {
+    /// Where the OIDC token comes from
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub source: Source,
+
+    /// Variable that holds the OIDC token (GitLab's `id_tokens:`, Jenkins, others)
+    #[arg(long, value_name = "NAME")]
+    pub assertion_env: Option<VariableName>,
+
+    /// File that holds the OIDC token [variable: AZURE_FEDERATED_TOKEN_FILE]
+    #[arg(long, value_name = "PATH")]
+    pub assertion_file: Option<PathBuf>,
+
+    /// Azure DevOps service connection [variables: AZURESUBSCRIPTION_SERVICE_CONNECTION_ID,
+    /// ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID, ARM_OIDC_AZURE_SERVICE_CONNECTION_ID]
+    #[arg(long, value_name = "GUID")]
+    pub service_connection_id: Option<ServiceConnectionId>,
+
+    /// Give up after this long, all tries together: seconds, or with a unit as in 90s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Who supplies the assertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// The CI platform that this job runs on, else AZURE_FEDERATED_TOKEN_FILE
+    Auto,
+    /// GitHub Actions
+    Github,
+    /// GitLab CI
+    Gitlab,
+    /// Azure DevOps
+    AzureDevops,
+    /// A file, as in Kubernetes pods
+    File,
+    /// An environment variable
+    Env,
+}
+
+/// A client that the login is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Consumer {
+    /// Terraform and OpenTofu, provider and backend; Pulumi
+    Terraform,
+    /// Azure CLI
+    Az,
+    /// Azure SDKs, kubelogin, AzCopy, azd
+    Sdk,
+}
+
+/// How later steps get the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// What the platform offers, else `sh`
+    Auto,
+    /// GITHUB_ENV, GITHUB_OUTPUT, GITHUB_STATE, GITHUB_STEP_SUMMARY
+    Github,
+    /// `##vso[task.setvariable]` on stdout
+    AzureDevops,
+    /// `export` lines for `eval` in a POSIX shell
+    Sh,
+    /// `$env:` lines for Invoke-Expression
+    Powershell,
+    /// `set -gx` lines for fish
+    Fish,
+    /// NAME=VALUE lines
+    Dotenv,
+    /// One JSON object
+    Json,
+}
+
+/// What `azfed token` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenFormat {
+    /// The access token
+    Text,
+    /// token, expires_on, scope, client, tenant
+    Json,
+}
+
+/// Between a second and an hour.
+fn duration(value: &str) -> Result<Duration, String> {
+    let value = value.trim();
+    let (number, unit) = match value.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (value.strip_suffix('s').unwrap_or(value), 1),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|seconds| (1..=3600).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "not between 1s and 60m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn clap_agrees() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (given, seconds) in [("60", 60), ("90s", 90), ("2m", 120), ("3600", 3600)] {
+            assert_eq!(duration(given), Ok(Duration::from_secs(seconds)));
+        }
+        for wrong in ["", "0", "-1", "61m", "1h", "s", "18446744073709551615m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

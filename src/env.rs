@@ -1,0 +1,238 @@
+//! A snapshot of the process environment, taken once, and the names of every variable that azfed reads or writes.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::secret::Secret;
+
+/// Names of environment variables, grouped by who owns them.
+pub mod names {
+    /// Microsoft's: what the Azure SDKs, az and their kin read.
+    pub mod azure {
+        /// Client id of the identity.
+        pub const CLIENT_ID: &str = "AZURE_CLIENT_ID";
+        /// Tenant id of the identity.
+        pub const TENANT_ID: &str = "AZURE_TENANT_ID";
+        /// Subscription id.
+        pub const SUBSCRIPTION_ID: &str = "AZURE_SUBSCRIPTION_ID";
+        /// Name of the Azure cloud.
+        pub const ENVIRONMENT: &str = "AZURE_ENVIRONMENT";
+        /// Entra's host, with scheme.
+        pub const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+        /// Path of a file that holds the assertion and nothing else.
+        pub const FEDERATED_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+        /// A client secret: wins over federation in the SDKs' `EnvironmentCredential`.
+        pub const CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
+        /// A client certificate: wins over federation in the SDKs' `EnvironmentCredential`.
+        pub const CLIENT_CERTIFICATE_PATH: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
+        /// az's directory for configuration and credentials.
+        pub const CONFIG_DIR: &str = "AZURE_CONFIG_DIR";
+        /// az's directory of extensions.
+        pub const EXTENSION_DIR: &str = "AZURE_EXTENSION_DIR";
+        /// Set by the `AzureCLI` task: the service connection's id.
+        pub const SUBSCRIPTION_SERVICE_CONNECTION_ID: &str = "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID";
+        /// The GitLab id token, by the name that Microsoft's samples use.
+        pub const ID_TOKEN: &str = "AZURE_ID_TOKEN";
+        /// The OIDC token, by the name that azd uses.
+        pub const OIDC_TOKEN: &str = "AZURE_OIDC_TOKEN";
+    }
+
+    /// Terraform's and `OpenTofu`'s: provider and backend `azurerm`, `azuread`, `azapi`, Pulumi.
+    pub mod arm {
+        /// Client id of the identity.
+        pub const CLIENT_ID: &str = "ARM_CLIENT_ID";
+        /// Tenant id of the identity.
+        pub const TENANT_ID: &str = "ARM_TENANT_ID";
+        /// Subscription id.
+        pub const SUBSCRIPTION_ID: &str = "ARM_SUBSCRIPTION_ID";
+        /// Short name of the Azure cloud.
+        pub const ENVIRONMENT: &str = "ARM_ENVIRONMENT";
+        /// Turns federation on.
+        pub const USE_OIDC: &str = "ARM_USE_OIDC";
+        /// The assertion itself: wins over every renewable form.
+        pub const OIDC_TOKEN: &str = "ARM_OIDC_TOKEN";
+        /// Path of the assertion.
+        pub const OIDC_TOKEN_FILE_PATH: &str = "ARM_OIDC_TOKEN_FILE_PATH";
+        /// URL that mints assertions.
+        pub const OIDC_REQUEST_URL: &str = "ARM_OIDC_REQUEST_URL";
+        /// A client secret: wins over federation.
+        pub const CLIENT_SECRET: &str = "ARM_CLIENT_SECRET";
+        /// A client certificate: wins over federation.
+        pub const CLIENT_CERTIFICATE: &str = "ARM_CLIENT_CERTIFICATE";
+        /// Path of a client certificate: wins over federation.
+        pub const CLIENT_CERTIFICATE_PATH: &str = "ARM_CLIENT_CERTIFICATE_PATH";
+        /// Azure DevOps service connection, by the provider's name.
+        pub const ADO_PIPELINE_SERVICE_CONNECTION_ID: &str = "ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID";
+        /// Azure DevOps service connection, by the backend's and the task's name.
+        pub const OIDC_AZURE_SERVICE_CONNECTION_ID: &str = "ARM_OIDC_AZURE_SERVICE_CONNECTION_ID";
+    }
+
+    /// GitHub Actions'.
+    pub mod github {
+        /// `true` in a job.
+        pub const ACTIONS: &str = "GITHUB_ACTIONS";
+        /// URL that mints assertions; only with `permissions: id-token: write`.
+        pub const ID_TOKEN_REQUEST_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+        /// What authenticates the job to that URL.
+        pub const ID_TOKEN_REQUEST_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+        /// File of variables for later steps.
+        pub const ENV: &str = "GITHUB_ENV";
+        /// File of this step's outputs.
+        pub const OUTPUT: &str = "GITHUB_OUTPUT";
+        /// File of this action's state, for its post step.
+        pub const STATE: &str = "GITHUB_STATE";
+        /// Markdown file shown with the job.
+        pub const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+        /// The event that started the workflow.
+        pub const EVENT_NAME: &str = "GITHUB_EVENT_NAME";
+        /// Temp directory of the job, emptied by the runner.
+        pub const RUNNER_TEMP: &str = "RUNNER_TEMP";
+        /// Number of the workflow run.
+        pub const RUN_ID: &str = "GITHUB_RUN_ID";
+        /// Number of the run's attempt.
+        pub const RUN_ATTEMPT: &str = "GITHUB_RUN_ATTEMPT";
+        /// Id of the job within the workflow.
+        pub const JOB: &str = "GITHUB_JOB";
+        /// What `GITHUB_STATE` hands to the post step: this action's own login directory.
+        pub const STATE_LOGIN_DIR: &str = "STATE_azfed_login_dir";
+        /// `1` where the user asked for debug logging.
+        pub const RUNNER_DEBUG: &str = "RUNNER_DEBUG";
+    }
+
+    /// GitLab CI's.
+    pub mod gitlab {
+        /// `true` in a job.
+        pub const CI: &str = "GITLAB_CI";
+        /// URL of the GitLab instance, which is its issuer too.
+        pub const SERVER_URL: &str = "CI_SERVER_URL";
+        /// Number of the job.
+        pub const JOB_ID: &str = "CI_JOB_ID";
+        /// Temp directory beside the project.
+        pub const RUNNER_TEMP_PROJECT_DIR: &str = "RUNNER_TEMP_PROJECT_DIR";
+        /// The id token, by a name in use.
+        pub const OIDC_TOKEN: &str = "GITLAB_OIDC_TOKEN";
+    }
+
+    /// Azure DevOps'.
+    pub mod azure_devops {
+        /// `True` in a job.
+        pub const TF_BUILD: &str = "TF_BUILD";
+        /// URL that mints assertions.
+        pub const OIDC_REQUEST_URI: &str = "SYSTEM_OIDCREQUESTURI";
+        /// The job's token; only in steps that map it.
+        pub const ACCESS_TOKEN: &str = "SYSTEM_ACCESSTOKEN";
+        /// Temp directory of the job, emptied by the agent.
+        pub const AGENT_TEMP_DIRECTORY: &str = "AGENT_TEMPDIRECTORY";
+        /// Id of the job.
+        pub const JOB_ID: &str = "SYSTEM_JOBID";
+        /// Number of the build.
+        pub const BUILD_ID: &str = "BUILD_BUILDID";
+        /// `True` where the user asked for debug logging.
+        pub const DEBUG: &str = "SYSTEM_DEBUG";
+    }
+
+    /// The operating system's.
+    pub mod system {
+        /// Temp directory on Unix.
+        pub const TMPDIR: &str = "TMPDIR";
+        /// Temp directory on Windows.
+        pub const TEMP: &str = "TEMP";
+        /// Home directory on Unix.
+        pub const HOME: &str = "HOME";
+        /// Home directory on Windows.
+        pub const USERPROFILE: &str = "USERPROFILE";
+        /// A file of CA certificates that replaces the system's.
+        pub const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
+        /// Directories of CA certificates that replace the system's.
+        pub const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
+    }
+
+    /// azfed's own.
+    pub mod azfed {
+        /// The directory of the last login.
+        pub const LOGIN_DIR: &str = "AZFED_LOGIN_DIR";
+    }
+}
+
+/// The environment as it was when the process started.
+///
+/// An empty variable is an unset variable: GitHub passes empty inputs, GitLab empty variables, and no setting of
+/// azfed's has an empty value as its meaning. Values that are not UTF-8 are left out.
+#[derive(Default)]
+pub struct Env(BTreeMap<String, String>);
+
+impl Env {
+    /// Takes the snapshot.
+    pub fn from_process() -> Self {
+        Self::from_pairs(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
+    /// An environment of these pairs.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (normalise(name.into()), value.into()))
+                .filter(|(_, value)| !value.is_empty())
+                .collect(),
+        )
+    }
+
+    /// The value of a variable that holds no secret.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(&normalise(name.to_owned())).map(String::as_str)
+    }
+
+    /// The value of a variable that holds a credential.
+    pub fn secret(&self, name: &str) -> Option<Secret> {
+        self.get(name).map(|value| Secret::new(value.to_owned()))
+    }
+
+    /// Whether a variable is set and not empty.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// The first of these variables that is set, with its name.
+    pub fn first<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &str)> {
+        names.iter().find_map(|name| Some((*name, self.get(name)?)))
+    }
+
+    /// Every pair, for the one search that needs it: a GitLab id token under a name of the user's choice.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// Windows does not tell letter cases of names apart.
+fn normalise(name: String) -> String {
+    if cfg!(windows) { name.to_ascii_uppercase() } else { name }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Env;
+
+    #[test]
+    fn empty_is_unset() {
+        let env = Env::from_pairs([("A", ""), ("B", "b")]);
+        assert_eq!(env.get("A"), None);
+        assert!(!env.is_set("A"));
+        assert_eq!(env.first(&["A", "B"]), Some(("B", "b")));
+    }
+
+    #[test]
+    fn debug_shows_names_only() {
+        let env = Env::from_pairs([("SYSTEM_ACCESSTOKEN", "sentinel")]);
+        let shown = format!("{env:?}");
+        assert!(shown.contains("SYSTEM_ACCESSTOKEN") && !shown.contains("sentinel"), "{shown}");
+    }
+}

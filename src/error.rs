@@ -1,0 +1,202 @@
+//! What the user sees when something fails: a fact, the next step, and an exit code.
+
+use std::fmt::Write;
+
+use crate::{
+    assertion::Claims,
+    config::{self, Identity},
+    entra, http,
+    identifiers::Audience,
+    platform, sink, state, text,
+};
+
+/// Next steps, as data: each a sentence, perhaps with lines to paste.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints(Vec<Hint>);
+
+/// One next step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// A sentence.
+    pub text: String,
+    /// Lines to paste.
+    pub lines: Vec<String>,
+}
+
+impl Hints {
+    /// Nothing to say.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One sentence.
+    pub fn one(text: impl Into<String>) -> Self {
+        Self::none().and(text)
+    }
+
+    /// One sentence with lines to paste.
+    pub fn with_lines(text: impl Into<String>, lines: &[&str]) -> Self {
+        Self(vec![Hint { text: text.into(), lines: lines.iter().map(|&line| line.to_owned()).collect() }])
+    }
+
+    /// These and one more sentence.
+    #[must_use]
+    pub fn and(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Hint { text: text.into(), lines: Vec::new() });
+        self
+    }
+
+    /// Each hint.
+    pub fn iter(&self) -> impl Iterator<Item = &Hint> {
+        self.0.iter()
+    }
+}
+
+/// One variant a stage.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Flags or variables.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The platform's token.
+    #[error(transparent)]
+    Platform(#[from] platform::Error),
+    /// The HTTP client itself.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// The exchange.
+    #[error("{source}")]
+    Entra {
+        /// What Entra or the way to it said.
+        source: entra::Error,
+        /// What was presented and asked for.
+        presented: Box<Presented>,
+    },
+    /// Files of the login.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// Handing over.
+    #[error(transparent)]
+    Sink(#[from] sink::Error),
+    /// Out of time.
+    #[error("gave up after {seconds} s{}", last.as_ref().map(|last| format!("; the last try said: {last}")).unwrap_or_default())]
+    Deadline {
+        /// `--timeout`
+        seconds: u64,
+        /// What the last try said.
+        last: Option<String>,
+    },
+    /// A signal.
+    #[error("interrupted by signal {0}")]
+    Interrupted(u8),
+}
+
+/// What the job showed to Entra, and what it asked for.
+#[derive(Debug)]
+pub struct Presented {
+    /// The assertion's claims.
+    pub claims: Claims,
+    /// The audience that the federated credential must have.
+    pub audience: Audience,
+    /// Who was asked for.
+    pub identity: Identity,
+}
+
+impl Error {
+    /// The exit code: who has to act.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Platform(platform::Error::Contradiction(_) | platform::Error::Several(_)) => 2,
+            Self::Platform(platform::Error::Variable { .. } | platform::Error::AzureDevOpsNoConnection) => 2,
+            Self::Platform(platform::Error::File { .. } | platform::Error::VariableUnset(_)) => 2,
+            Self::Platform(platform::Error::Mask(_)) => 1,
+            Self::Platform(error) if error.is_network() => 5,
+            Self::Platform(_) => 3,
+            Self::Http(http::Error::NoRoots { .. }) => 2,
+            Self::Http(http::Error::Tls(_)) => 1,
+            Self::Http(_) | Self::Deadline { .. } => 5,
+            Self::Entra { source, .. } => {
+                if source.is_refusal() {
+                    4
+                } else {
+                    5
+                }
+            }
+            Self::State(_) | Self::Sink(_) => 1,
+            Self::Interrupted(signal) => 128_u8.saturating_add(*signal),
+        }
+    }
+
+    /// The next steps.
+    pub fn hints(&self) -> Hints {
+        match self {
+            Self::Config(error) => error.hints(),
+            Self::Platform(error) => error.hints(),
+            Self::Http(http::Error::NoRoots { .. }) => {
+                Hints::one("unset the variable to use the system's certificates, or name a PEM file")
+            }
+            Self::Http(_) => Hints::none(),
+            Self::Entra { source, presented } => source.hints(presented),
+            Self::State(error) => error.hints(),
+            Self::Sink(error) => error.hints(),
+            Self::Deadline { .. } => Hints::one(
+                "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise `--timeout`",
+            ),
+            Self::Interrupted(_) => Hints::none(),
+        }
+    }
+
+    /// The whole message, for stderr. No line starts with foreign text.
+    pub fn render(&self) -> String {
+        let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
+        if let Self::Entra { source, presented } = self {
+            if let Some(cause) = source.cause() {
+                let _ = writeln!(out, "  {cause}");
+            }
+            if source.is_refusal() {
+                out.push_str(&presented.render());
+            }
+        }
+        for hint in self.hints().iter() {
+            let _ = writeln!(out, "azfed: hint: {}", hint.text);
+            for line in &hint.lines {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        if let Self::Entra { source, .. } = self {
+            out.push_str(&source.trace());
+        }
+        if let Self::Platform(platform::Error::Refused { request_id: Some(id), .. }) = self {
+            let _ = writeln!(out, "azfed: request {}", text::one_line(id));
+        }
+        out
+    }
+}
+
+impl Presented {
+    fn render(&self) -> String {
+        let shown = |value: &str| if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) };
+        let aud = self.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
+        let mut out = String::from("\n  presented by this job\n");
+        let _ = writeln!(out, "    issuer    {}", shown(&self.claims.iss));
+        let _ = writeln!(out, "    subject   {}", shown(&self.claims.sub));
+        let _ = writeln!(out, "    audience  {}", shown(&aud));
+        out.push_str("  asked for\n");
+        let _ = writeln!(out, "    client    {}", self.identity.client);
+        let _ = writeln!(out, "    tenant    {}", self.identity.tenant);
+        out.push('\n');
+        out
+    }
+
+    /// The command that creates the federated credential that this job needs.
+    pub fn create_command(&self) -> Vec<String> {
+        let word = |value: &str| text::shell_word(&text::one_line(value));
+        vec![
+            "az identity federated-credential create --identity-name <identity> --resource-group <group> \\"
+                .to_owned(),
+            format!("  --name <name> --issuer {} \\", word(&self.claims.iss)),
+            format!("  --subject {} --audiences {}", word(&self.claims.sub), word(self.audience.as_str())),
+        ]
+    }
+}

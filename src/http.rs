@@ -1,0 +1,314 @@
+//! The one HTTP client: roots, proxies, time limits, no redirects, a size cap, errors without URLs.
+
+use std::{
+    error::Error as _,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, RequestBuilder, header, redirect};
+use rustls::{ClientConfig, RootCertStore};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    env::{Env, names},
+    identifiers::Endpoint,
+    retry,
+};
+
+/// The longest answer that is read.
+const LONGEST_BODY: usize = 1 << 20;
+/// Name resolution, TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// One request with its answer; several of them fit into the default deadline.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection opened ahead of time is not used when it has waited longer than this.
+const PARKED_FOR: Duration = Duration::from_secs(20);
+
+/// What went wrong between here and a server. Never shows a URL: some carry authorisation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// CA certificates were asked for by variable and there are none.
+    #[error("{variable} is set, but no CA certificate could be read from it: {reason}")]
+    NoRoots {
+        /// `SSL_CERT_FILE` or `SSL_CERT_DIR`.
+        variable: &'static str,
+        /// What reading it said.
+        reason: String,
+    },
+    /// The TLS library refused its own configuration.
+    #[error("TLS could not be set up: {0}")]
+    Tls(String),
+    /// No answer, or half of one.
+    #[error("{host}: {reason}")]
+    Transport {
+        /// Host and port.
+        host: String,
+        /// What happened, from the outermost cause to the innermost.
+        reason: String,
+    },
+    /// An answer larger than any that makes sense.
+    #[error("{host} sent more than 1 MiB")]
+    TooLarge {
+        /// Host and port.
+        host: String,
+    },
+    /// A redirect: never followed with a credential in hand.
+    #[error("{host} redirected the request ({status}) to {target}, and a credential is never sent on")]
+    Redirected {
+        /// Host and port.
+        host: String,
+        /// The status.
+        status: u16,
+        /// Where to, host only.
+        target: String,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Transport { .. })
+    }
+}
+
+/// What a server said.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body, at most 1 MiB.
+    pub body: Vec<u8>,
+    /// What `Retry-After` asks for.
+    pub retry_after: Option<Duration>,
+    /// The platform's own id of this request, for its support.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Debug for Answer {
+    /// Without the body: it may be a credential.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Where one or more requests go.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    client: Client,
+    park: Arc<AtomicBool>,
+}
+
+/// Makes channels that share one TLS configuration.
+#[derive(Debug)]
+pub struct Http {
+    tls: ClientConfig,
+    tls_without_roots: bool,
+}
+
+impl Http {
+    /// Reads CA certificates, if any of these endpoints needs them.
+    pub fn new<'e>(env: &Env, endpoints: impl IntoIterator<Item = &'e Endpoint>) -> Result<Self, Error> {
+        let needed = endpoints.into_iter().any(Endpoint::is_https);
+        let roots = if needed { roots(env)? } else { RootCertStore::empty() };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Tls(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls, tls_without_roots: !needed })
+    }
+
+    /// A channel to one endpoint.
+    pub fn channel(&self, endpoint: &Endpoint) -> Result<Channel, Error> {
+        debug_assert!(
+            !(endpoint.is_https() && self.tls_without_roots),
+            "endpoint was not named to Http::new"
+        );
+        let park = Arc::new(AtomicBool::new(false));
+        let builder = Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .http1_only()
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(concat!("azfed/", env!("CARGO_PKG_VERSION")))
+            .connector_layer(ParkLayer { park: Arc::clone(&park), slot: Arc::default() });
+        let builder = if endpoint.is_loopback() { builder.no_proxy() } else { builder };
+        let client = builder.build().map_err(|error| Error::Tls(reason(&error)))?;
+        Ok(Channel { client, park })
+    }
+}
+
+impl Channel {
+    /// A GET request, to be sent with [`Channel::send`].
+    pub fn get(&self, endpoint: &Endpoint) -> RequestBuilder {
+        self.client.get(endpoint.url().clone())
+    }
+
+    /// A POST request, to be sent with [`Channel::send`].
+    pub fn post(&self, endpoint: &Endpoint) -> RequestBuilder {
+        self.client.post(endpoint.url().clone())
+    }
+
+    /// Opens a connection (name resolution, TCP, TLS) and keeps it for the next request; sends nothing on it.
+    ///
+    /// A failure says nothing: the request that follows meets it again and reports it.
+    pub async fn open_ahead(&self, endpoint: &Endpoint) {
+        self.park.store(true, Ordering::Relaxed);
+        drop(self.get(endpoint).send().await);
+        self.park.store(false, Ordering::Relaxed);
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Answer, Error> {
+        let host = || endpoint.host();
+        let transport = |error: reqwest::Error| Error::Transport { host: host(), reason: reason(&error) };
+        let mut response = request.send().await.map_err(transport)?;
+        let status = response.status();
+        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
+        if status.is_redirection() {
+            let target =
+                header("location").and_then(|to| Some(endpoint.url().join(&to).ok()?.host_str()?.to_owned()));
+            return Err(Error::Redirected {
+                host: host(),
+                status: status.as_u16(),
+                target: target.unwrap_or_else(|| "nowhere".to_owned()),
+            });
+        }
+        let date = header(header::DATE.as_str());
+        let retry_after = header(header::RETRY_AFTER.as_str())
+            .and_then(|value| retry::retry_after(&value, date.as_deref()));
+        let request_id =
+            ["x-ms-request-id", "x-vss-e2eid", "x-github-request-id"].into_iter().find_map(header);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if body.len() + chunk.len() > LONGEST_BODY {
+                return Err(Error::TooLarge { host: host() });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status: status.as_u16(), body, retry_after, request_id })
+    }
+}
+
+/// The causes of an error, outermost first, each said once.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return if error.is_connect() { "no connection in time" } else { "no answer in time" }.to_owned();
+    }
+    let mut reasons: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !reasons.iter().any(|said| said.contains(&text)) {
+            reasons.push(text);
+        }
+        cause = error.source();
+    }
+    if reasons.is_empty() { "the request failed".to_owned() } else { reasons.join(": ") }
+}
+
+/// The CA certificates to trust.
+///
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR`, where set, are the only ones (OpenSSL's convention, which Go and Terraform
+/// share), and an error where they give none. Else the system's store. Else, where that is empty (images built from
+/// scratch), Mozilla's list as bundled at build time.
+fn roots(env: &Env) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    store.add_parsable_certificates(found.certs);
+    let chosen =
+        [names::system::SSL_CERT_FILE, names::system::SSL_CERT_DIR].into_iter().find(|name| env.is_set(name));
+    match chosen {
+        Some(variable) if store.is_empty() => Err(Error::NoRoots {
+            variable,
+            reason: found.errors.first().map_or_else(|| "nothing there".to_owned(), ToString::to_string),
+        }),
+        None if store.is_empty() => {
+            store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+            Ok(store)
+        }
+        _ => Ok(store),
+    }
+}
+
+/// Wraps reqwest's connector so that a finished connection can be kept for the next request.
+struct ParkLayer<C> {
+    park: Arc<AtomicBool>,
+    slot: Arc<Mutex<Option<(Instant, C)>>>,
+}
+
+impl<C> Clone for ParkLayer<C> {
+    fn clone(&self) -> Self {
+        Self { park: Arc::clone(&self.park), slot: Arc::clone(&self.slot) }
+    }
+}
+
+impl<S, C> Layer<S> for ParkLayer<C> {
+    type Service = Parking<S, C>;
+
+    fn layer(&self, inner: S) -> Parking<S, C> {
+        Parking { inner, park: self.clone() }
+    }
+}
+
+/// A connector with one parking place.
+struct Parking<S, C> {
+    inner: S,
+    park: ParkLayer<C>,
+}
+
+impl<S: Clone, C> Clone for Parking<S, C> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), park: self.park.clone() }
+    }
+}
+
+/// Tells the request that only opened a connection that there is nothing more to do.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is open and waits for a request")]
+struct Parked;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<S, R, C> Service<R> for Parking<S, C>
+where
+    S: Service<R, Response = C, Error = BoxError, Future: Send + 'static>,
+    C: Send + 'static,
+{
+    type Response = C;
+    type Error = BoxError;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<C, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, destination: R) -> Self::Future {
+        let slot = Arc::clone(&self.park.slot);
+        if self.park.park.swap(false, Ordering::Relaxed) {
+            let connecting = self.inner.call(destination);
+            return Box::pin(async move {
+                let connection = connecting.await?;
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), connection));
+                Err(Parked.into())
+            });
+        }
+        let parked = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((since, connection)) = parked
+            && since.elapsed() < PARKED_FOR
+        {
+            return Box::pin(std::future::ready(Ok(connection)));
+        }
+        Box::pin(self.inner.call(destination))
+    }
+}

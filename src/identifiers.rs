@@ -1,0 +1,436 @@
+//! Newtypes at the border. Their [`FromStr`] is the only validator, for flags and variables alike.
+
+use std::{fmt, str::FromStr};
+
+use url::{Host, Url};
+use uuid::Uuid;
+
+use crate::text;
+
+/// Why a value cannot be what it was given as.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// `$(NAME)`: an Azure DevOps macro whose variable does not exist, or that was read where macros are not expanded.
+    #[error("`{0}` is an Azure DevOps macro that was not expanded: the variable does not exist in this job")]
+    UnexpandedMacro(String),
+    /// Not a GUID.
+    #[error("`{0}` is not a GUID of the form 00000000-0000-0000-0000-000000000000")]
+    NotAGuid(String),
+    /// The nil GUID, which pipelines use as a place holder.
+    #[error("00000000-0000-0000-0000-000000000000 is a place holder, not an id")]
+    NilGuid,
+    /// Neither a GUID nor a domain name.
+    #[error("`{0}` is neither a tenant's GUID nor one of its domain names")]
+    NotATenant(String),
+    /// `common`, `organizations` and `consumers` have no service principals.
+    #[error("`{0}` is not one tenant: a workload logs in to the tenant that its identity is in")]
+    SharedTenant(String),
+    /// Not a URL at all.
+    #[error("`{0}` is not a URL")]
+    NotAUrl(String),
+    /// Plain http beyond this machine.
+    #[error("`{0}` is not https (http is for loopback addresses only)")]
+    NotHttps(String),
+    /// User name, password, query or fragment in a base URL.
+    #[error("`{0}` has more than a scheme, a host and a path")]
+    NotABaseUrl(String),
+    /// A scope that is no resource.
+    #[error(
+        "`{0}` is neither a resource URI, nor a resource's GUID, nor one of these with `/.default` behind it"
+    )]
+    NotAScope(String),
+    /// An audience with white space or nothing in it.
+    #[error("`{0}` is not an audience: it is empty or has white space in it")]
+    NotAnAudience(String),
+    /// A variable name that no shell could set.
+    #[error("`{0}` is not the name of an environment variable")]
+    NotAVariable(String),
+}
+
+fn shown(value: &str) -> String {
+    text::one_line(&value.chars().take(200).collect::<String>())
+}
+
+fn reject_macro(value: &str) -> Result<&str, Invalid> {
+    let value = value.trim();
+    if value.starts_with("$(") && value.ends_with(')') {
+        return Err(Invalid::UnexpandedMacro(shown(value)));
+    }
+    Ok(value)
+}
+
+fn guid(value: &str) -> Result<String, Invalid> {
+    let value = reject_macro(value)?;
+    match Uuid::try_parse(value) {
+        Ok(uuid) if value.len() == 36 && uuid.is_nil() => Err(Invalid::NilGuid),
+        Ok(uuid) if value.len() == 36 => Ok(uuid.hyphenated().to_string()),
+        _ => Err(Invalid::NotAGuid(shown(value))),
+    }
+}
+
+macro_rules! newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The validated text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+newtype! {
+    /// Client (application) id of a managed identity or an app registration: a GUID, in lower case.
+    ClientId
+}
+newtype! {
+    /// Tenant: a GUID in lower case, or one of the tenant's domain names.
+    TenantId
+}
+newtype! {
+    /// Subscription id: a GUID, in lower case.
+    SubscriptionId
+}
+newtype! {
+    /// Azure DevOps service connection id: a GUID, in lower case.
+    ServiceConnectionId
+}
+newtype! {
+    /// Audience of an assertion, as the federated identity credential names it.
+    Audience
+}
+newtype! {
+    /// One resource's `/.default` scope.
+    Scope
+}
+newtype! {
+    /// Name of an environment variable.
+    VariableName
+}
+
+impl FromStr for ClientId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        guid(value).map(Self)
+    }
+}
+
+impl FromStr for SubscriptionId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        guid(value).map(Self)
+    }
+}
+
+impl FromStr for ServiceConnectionId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        guid(value).map(Self)
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        if ["common", "organizations", "consumers"].contains(&value.to_ascii_lowercase().as_str()) {
+            return Err(Invalid::SharedTenant(shown(value)));
+        }
+        match guid(value) {
+            Ok(guid) => Ok(Self(guid)),
+            Err(Invalid::NilGuid) => Err(Invalid::NilGuid),
+            Err(_) if is_domain(value) => Ok(Self(value.to_ascii_lowercase())),
+            Err(_) => Err(Invalid::NotATenant(shown(value))),
+        }
+    }
+}
+
+/// A DNS name of at least two labels (RFC 1035, 2.3.1), which is also what keeps a tenant from changing the URL's path.
+fn is_domain(value: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    value.len() <= 253 && value.contains('.') && value.split('.').all(label)
+}
+
+impl FromStr for Audience {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        // 600 characters: the limit of a federated identity credential's fields
+        if value.is_empty()
+            || value.len() > 600
+            || value.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            return Err(Invalid::NotAnAudience(shown(value)));
+        }
+        Ok(Self(value.to_owned()))
+    }
+}
+
+impl Scope {
+    /// The resource: the scope without `/.default`.
+    pub fn resource(&self) -> &str {
+        self.0.strip_suffix("/.default").unwrap_or(&self.0)
+    }
+}
+
+impl FromStr for Scope {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        let resource = value.strip_suffix("/.default").unwrap_or(value);
+        let uri = resource.split_once("://").is_some_and(|(scheme, rest)| {
+            !scheme.is_empty()
+                && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+                && !rest.is_empty()
+        });
+        let inert = !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',');
+        if inert && value.len() <= 600 && (uri || guid(resource).is_ok()) {
+            Ok(Self(format!("{resource}/.default")))
+        } else {
+            Err(Invalid::NotAScope(shown(value)))
+        }
+    }
+}
+
+impl FromStr for VariableName {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let first = value.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        if first && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(Invalid::NotAVariable(shown(value)))
+        }
+    }
+}
+
+/// A URL that azfed may send a credential to: https, or http on a loopback address.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+impl Endpoint {
+    /// The URL.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whether it stays on this machine: then no proxy is asked.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+
+    /// Whether it needs TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Host and port, the part that may be shown.
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// This endpoint with one more query pair.
+    #[must_use]
+    pub fn with_query(&self, name: &str, value: &str) -> Self {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().append_pair(name, value);
+        Self(url)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    /// Without path and query: some platforms put an authorisation there.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Endpoint({}://{})", self.0.scheme(), self.host())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        let url = Url::parse(value).map_err(|_| Invalid::NotAUrl(shown(value)))?;
+        if url.host().is_none() {
+            return Err(Invalid::NotAUrl(shown(value)));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Invalid::NotABaseUrl(format!(
+                "{}://…@{}",
+                url.scheme(),
+                url.host_str().unwrap_or_default()
+            )));
+        }
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            _ => Err(Invalid::NotHttps(shown(&format!(
+                "{}://{}",
+                url.scheme(),
+                url.host_str().unwrap_or_default()
+            )))),
+        }
+    }
+}
+
+/// `localhost` counts (RFC 6761, 6.3), other names do not, wherever they resolve to.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Base URL of an Entra cloud: `https://login.microsoftonline.com/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority(Endpoint);
+
+impl Authority {
+    /// The tenant's token endpoint (Microsoft identity platform, v2.0).
+    pub fn token_endpoint(&self, tenant: &TenantId) -> Endpoint {
+        let mut url = self.0.url().clone();
+        url.set_path(&format!("{}/{tenant}/oauth2/v2.0/token", url.path().trim_end_matches('/')));
+        Endpoint(url)
+    }
+
+    /// Host and port, as MSAL's token cache names an environment.
+    pub fn host(&self) -> String {
+        self.0.host()
+    }
+
+    /// The base URL, with a trailing slash.
+    pub fn as_str(&self) -> &str {
+        self.0.url().as_str()
+    }
+}
+
+impl FromStr for Authority {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        // a bare host name is what some tools take for AZURE_AUTHORITY_HOST
+        let with_scheme = if value.contains("://") { value.to_owned() } else { format!("https://{value}") };
+        let endpoint: Endpoint = with_scheme.parse()?;
+        let url = endpoint.url();
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Invalid::NotABaseUrl(shown(value)));
+        }
+        Ok(Self(endpoint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guids() {
+        let id: ClientId = " 11111111-AAAA-4111-8111-111111111111\n".parse().unwrap();
+        assert_eq!(id.as_str(), "11111111-aaaa-4111-8111-111111111111");
+        for wrong in ["", "x", "{11111111-1111-4111-8111-111111111111}", "11111111111141118111111111111111"] {
+            assert!(matches!(wrong.parse::<ClientId>(), Err(Invalid::NotAGuid(_))), "{wrong}");
+        }
+        assert_eq!("00000000-0000-0000-0000-000000000000".parse::<ClientId>(), Err(Invalid::NilGuid));
+        assert_eq!(
+            "$(clientId)".parse::<ClientId>(),
+            Err(Invalid::UnexpandedMacro("$(clientId)".to_owned()))
+        );
+    }
+
+    #[test]
+    fn tenants() {
+        for right in ["22222222-2222-4222-8222-222222222222", "contoso.onmicrosoft.com", "Contoso.com"] {
+            right.parse::<TenantId>().unwrap();
+        }
+        for wrong in ["contoso", "a/../b.com", "a b.com", "", ".com", "-a.com", "x.com?y"] {
+            assert!(matches!(wrong.parse::<TenantId>(), Err(Invalid::NotATenant(_))), "{wrong}");
+        }
+        assert!(matches!("Common".parse::<TenantId>(), Err(Invalid::SharedTenant(_))));
+    }
+
+    #[test]
+    fn endpoints() {
+        for right in
+            ["https://example.com/x?y=z", "http://127.0.0.1:8080/", "http://[::1]/x", "http://localhost:1/"]
+        {
+            right.parse::<Endpoint>().unwrap();
+        }
+        for wrong in
+            ["http://example.com/", "http://localhost.example.com/", "ftp://127.0.0.1/", "http://10.0.0.1/"]
+        {
+            assert!(matches!(wrong.parse::<Endpoint>(), Err(Invalid::NotHttps(_))), "{wrong}");
+        }
+        assert!(matches!("https://user:pass@example.com/".parse::<Endpoint>(), Err(Invalid::NotABaseUrl(_))));
+        assert!(matches!("nonsense".parse::<Endpoint>(), Err(Invalid::NotAUrl(_))));
+        let shown = format!("{:?}", "https://example.com/secret?token=x".parse::<Endpoint>().unwrap());
+        assert_eq!(shown, "Endpoint(https://example.com)");
+    }
+
+    #[test]
+    fn authorities() {
+        let tenant = "22222222-2222-4222-8222-222222222222".parse().unwrap();
+        for (given, expected) in [
+            ("login.microsoftonline.us", "https://login.microsoftonline.us/"),
+            ("https://login.microsoftonline.com", "https://login.microsoftonline.com/"),
+            ("http://127.0.0.1:9/entra/", "http://127.0.0.1:9/entra/"),
+        ] {
+            let authority: Authority = given.parse().unwrap();
+            assert_eq!(
+                authority.token_endpoint(&tenant).url().as_str(),
+                format!("{expected}22222222-2222-4222-8222-222222222222/oauth2/v2.0/token")
+            );
+        }
+        assert!(matches!("http://login.example.com".parse::<Authority>(), Err(Invalid::NotHttps(_))));
+        assert!(matches!("https://a/?q".parse::<Authority>(), Err(Invalid::NotABaseUrl(_))));
+    }
+
+    #[test]
+    fn scopes() {
+        for (given, expected) in [
+            ("https://vault.azure.net", "https://vault.azure.net/.default"),
+            ("https://vault.azure.net/.default", "https://vault.azure.net/.default"),
+            ("https://database.windows.net/", "https://database.windows.net//.default"),
+            ("api://my-app", "api://my-app/.default"),
+            ("6dae42f8-4368-4678-94ff-3960e28e3630", "6dae42f8-4368-4678-94ff-3960e28e3630/.default"),
+        ] {
+            assert_eq!(given.parse::<Scope>().unwrap().as_str(), expected);
+        }
+        for wrong in ["", "vault", "https://a https://b", "https://", "https://a,https://b", ".default"] {
+            assert!(wrong.parse::<Scope>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn variables() {
+        assert!("AZURE_ID_TOKEN".parse::<VariableName>().is_ok());
+        for wrong in ["", "1A", "A-B", "A=B", "$A"] {
+            assert!(wrong.parse::<VariableName>().is_err(), "{wrong}");
+        }
+    }
+}

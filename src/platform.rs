@@ -1,0 +1,490 @@
+//! Who supplies the assertion.
+
+pub mod azure_devops;
+pub mod github;
+pub mod gitlab;
+pub mod stored;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    assertion::{Assertion, Malformed},
+    cli::{Source, SourceArgs},
+    env::{Env, names},
+    error::Hints,
+    http::{self, Http},
+    identifiers::{Audience, Endpoint, Invalid},
+    secret::Secret,
+    text,
+    ui::{Runner, Ui},
+};
+
+pub use self::{azure_devops::AzureDevOps, github::GitHub, gitlab::GitLab, stored::Stored};
+
+/// A platform that this job runs on, with everything in it that is needed to get an assertion.
+///
+/// A closed enum: the compiler lists every place that a new platform must touch.
+#[derive(Debug)]
+pub enum Platform {
+    /// GitHub Actions and what speaks its contract (Forgejo, Gitea).
+    GitHub(GitHub),
+    /// GitLab CI.
+    GitLab(GitLab),
+    /// Azure DevOps.
+    AzureDevOps(AzureDevOps),
+    /// A file or a variable.
+    Stored(Stored),
+}
+
+/// Why there is no assertion.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No platform found.
+    #[error("this is not a CI job that azfed knows, and no OIDC token was named")]
+    None,
+    /// Several platforms' marks.
+    #[error("this looks like several CI platforms at once: {0}")]
+    Several(String),
+    /// Flags that exclude one another.
+    #[error("{0}")]
+    Contradiction(String),
+    /// GitHub: no request URL or token.
+    #[error("GitHub gave this job no way to ask for an OIDC token: {missing} not set")]
+    GitHubNotGranted {
+        /// Which variables are missing.
+        missing: &'static str,
+        /// Whether a pull request started the job.
+        pull_request: bool,
+    },
+    /// GitLab: no token variable.
+    #[error("GitLab gave this job no OIDC token for {audience}")]
+    GitLabNotGranted {
+        /// The audience that is needed.
+        audience: Audience,
+        /// The variable that was asked for by name.
+        named: Option<String>,
+    },
+    /// GitLab: several candidates under names of the user's choice.
+    #[error("several variables hold an OIDC token of this GitLab: {0}")]
+    GitLabAmbiguous(String),
+    /// Azure DevOps: no request URI.
+    #[error(
+        "Azure DevOps gave this job no way to ask for an OIDC token: {} is not set",
+        names::azure_devops::OIDC_REQUEST_URI
+    )]
+    AzureDevOpsNoUri,
+    /// Azure DevOps: the job's token is not mapped.
+    #[error("this step cannot see the job's access token: {} {why}", names::azure_devops::ACCESS_TOKEN)]
+    AzureDevOpsNotMapped {
+        /// Unset or unexpanded.
+        why: &'static str,
+    },
+    /// Azure DevOps: which service connection?
+    #[error("no service connection is named")]
+    AzureDevOpsNoConnection,
+    /// A variable has a value that cannot be.
+    #[error("{variable}: {invalid}")]
+    Variable {
+        /// Which.
+        variable: &'static str,
+        /// Why.
+        invalid: Invalid,
+    },
+    /// The named variable is not set.
+    #[error("the variable `{0}` is not set or empty")]
+    VariableUnset(String),
+    /// The file cannot be read.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The text is no JWT.
+    #[error("{place} holds no OIDC token: {malformed}")]
+    Malformed {
+        /// Where it came from.
+        place: String,
+        /// What is wrong.
+        malformed: Malformed,
+    },
+    /// The token is for somebody else.
+    #[error("the OIDC token in {place} is for the audience {presented}, but {expected} is needed")]
+    Audience {
+        /// Where it came from.
+        place: String,
+        /// What it has.
+        presented: String,
+        /// What it needs.
+        expected: Audience,
+        /// Whether it is GitLab's, whose YAML declares it.
+        gitlab: bool,
+    },
+    /// The token has expired.
+    #[error("the OIDC token in {place} expired {seconds} s ago, by this machine's clock")]
+    Expired {
+        /// Where it came from.
+        place: String,
+        /// How long ago.
+        seconds: u64,
+    },
+    /// The platform could not be reached.
+    #[error("no OIDC token from {issuer}: {source}")]
+    Http {
+        /// Who was asked.
+        issuer: &'static str,
+        /// Why not.
+        source: http::Error,
+    },
+    /// The platform refused.
+    #[error("{issuer} refused to issue an OIDC token: status {status}{}", said(.message))]
+    Refused {
+        /// Who was asked.
+        issuer: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// Its own words, one line, harmless.
+        message: String,
+        /// When it may be asked again.
+        retry_after: Option<Duration>,
+        /// Its id of the request.
+        request_id: Option<String>,
+    },
+    /// The platform's answer is not what its contract says.
+    #[error("{issuer} answered {status}, but without an OIDC token: {reason}")]
+    Answer {
+        /// Who was asked.
+        issuer: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The mask could not be written.
+    #[error("the OIDC token could not be masked in this job's log: {0}")]
+    Mask(std::io::Error),
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl Error {
+    /// Whether asking again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => source.is_transient(),
+            Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
+            Self::Answer { status, .. } => *status == 200,
+            _ => false,
+        }
+    }
+
+    /// When the platform said that it may be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether this is the network's fault.
+    pub fn is_network(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => matches!(source, http::Error::Transport { .. }),
+            Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
+            _ => false,
+        }
+    }
+
+    /// The next steps.
+    pub fn hints(&self) -> Hints {
+        match self {
+            Self::None => Hints::one(
+                "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD and AZURE_FEDERATED_TOKEN_FILE; elsewhere, name the OIDC \
+                 token with `--assertion-file PATH` or `--assertion-env NAME`",
+            ),
+            Self::Several(_) => {
+                Hints::one("say which one with `--source github`, `gitlab`, `azure-devops`, `file` or `env`")
+            }
+            Self::GitHubNotGranted { pull_request, .. } => github::not_granted(*pull_request),
+            Self::GitLabNotGranted { audience, named } => gitlab::not_granted(audience, named.as_deref()),
+            Self::GitLabAmbiguous(_) => Hints::one("say which one with `--assertion-env NAME`"),
+            Self::AzureDevOpsNoUri => Hints::one(
+                "this needs Azure DevOps Services, and a job that runs on an agent; on Azure DevOps Server use a managed \
+                 identity of the agent's machine",
+            ),
+            Self::AzureDevOpsNotMapped { .. } => Hints::with_lines(
+                "map it in the step that runs azfed:",
+                &["env:", "  SYSTEM_ACCESSTOKEN: $(System.AccessToken)"],
+            ),
+            Self::AzureDevOpsNoConnection => Hints::one(
+                "pass `--service-connection-id` (or AZURESUBSCRIPTION_SERVICE_CONNECTION_ID): the GUID in the address of \
+                 the service connection's page in the project's settings",
+            ),
+            Self::Variable { variable, invalid: Invalid::UnexpandedMacro(_) }
+                if *variable == names::azure_devops::ACCESS_TOKEN =>
+            {
+                Self::AzureDevOpsNotMapped { why: "" }.hints()
+            }
+            Self::VariableUnset(name) => {
+                Hints::one(format!("set `{name}` in this job, or name another with `--assertion-env`"))
+            }
+            Self::File { .. } => Hints::one(
+                "name the file that holds the OIDC token with `--assertion-file` or AZURE_FEDERATED_TOKEN_FILE",
+            ),
+            Self::Malformed { .. } => {
+                Hints::one("an OIDC token is a JWT: three base64url parts with dots between, nothing else")
+            }
+            Self::Audience { expected, gitlab: true, .. } => gitlab::declare(expected),
+            Self::Audience { .. } => Hints::one(
+                "have the token issued for that audience, or say `--audience` where the federated credential has another one",
+            ),
+            Self::Expired { .. } => Hints::one(
+                "log in earlier in the job, or ask the platform for a token that lives longer (GitLab: the job's `timeout:`); \
+                 check this machine's clock",
+            ),
+            Self::Http { source: http::Error::NoRoots { .. }, .. } => {
+                Hints::one("unset the variable to use the system's certificates")
+            }
+            Self::Http { .. } => Hints::one(
+                "check that this machine reaches the platform: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA (SSL_CERT_FILE)",
+            ),
+            Self::Refused { issuer, status, .. } => refused(issuer, *status),
+            Self::Contradiction(_) | Self::Variable { .. } | Self::Answer { .. } | Self::Mask(_) => {
+                Hints::none()
+            }
+        }
+    }
+}
+
+fn refused(issuer: &str, status: u16) -> Hints {
+    match (issuer, status) {
+        (azure_devops::NAME, 404) => Hints::one(
+            "Azure DevOps issues a token only for a service connection that a task of this job names as its input, and \
+             only if the pipeline may use it: add a task with that `azureSubscription`, check the id, and authorise the pipeline",
+        ),
+        (azure_devops::NAME, 401 | 403) => Hints::one(
+            "the job's access token was not accepted: map `SYSTEM_ACCESSTOKEN: $(System.AccessToken)`, not a personal access token",
+        ),
+        (github::NAME, 401 | 403) => {
+            Hints::one("a request token is valid in its own job only, and for about six hours")
+        }
+        _ => Hints::none(),
+    }
+}
+
+impl Platform {
+    /// Which platform this job runs on, from its environment alone: never touches the network.
+    ///
+    /// A CI platform comes before `AZURE_FEDERATED_TOKEN_FILE`: an earlier login of the same job sets that variable,
+    /// and self-hosted runners in pods have it for their own identity.
+    pub fn detect(env: &Env, args: &SourceArgs, audience: &Audience) -> Result<Self, Error> {
+        match source(env, args)? {
+            Source::Github => GitHub::detect(env).map(Self::GitHub),
+            Source::Gitlab => GitLab::detect(env, args.assertion_env.as_ref(), audience).map(Self::GitLab),
+            Source::AzureDevops => {
+                AzureDevOps::detect(env, args.service_connection_id.as_ref()).map(Self::AzureDevOps)
+            }
+            Source::File => Stored::file(env, args.assertion_file.as_deref()).map(Self::Stored),
+            Source::Env => Stored::variable(env, args.assertion_env.as_ref()).map(Self::Stored),
+            Source::Auto => Err(Error::None),
+        }
+    }
+
+    /// The platform's name, as its owner writes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::GitHub(_) => github::NAME,
+            Self::GitLab(_) => gitlab::NAME,
+            Self::AzureDevOps(_) => azure_devops::NAME,
+            Self::Stored(_) => "OIDC token",
+        }
+    }
+
+    /// Whether asking again can give another assertion.
+    pub fn is_renewable(&self) -> bool {
+        match self {
+            Self::GitHub(_) | Self::AzureDevOps(_) => true,
+            Self::GitLab(_) => false,
+            Self::Stored(stored) => matches!(stored, Stored::File(_)),
+        }
+    }
+
+    /// Where assertions are asked for, if it takes a request.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::GitHub(github) => Some(&github.request_url),
+            Self::AzureDevOps(azure_devops) => Some(&azure_devops.request_uri),
+            Self::GitLab(_) | Self::Stored(_) => None,
+        }
+    }
+
+    /// Gets an assertion. It is masked in the job's log before it is returned.
+    pub async fn fetch_assertion(
+        &self,
+        http: &Http,
+        audience: &Audience,
+        ui: &Ui,
+    ) -> Result<Assertion, Error> {
+        let assertion = match self {
+            Self::GitHub(github) => github.fetch_assertion(http, audience, ui).await?,
+            Self::AzureDevOps(azure_devops) => azure_devops.fetch_assertion(http, ui).await?,
+            Self::GitLab(gitlab) => masked(ui, &gitlab.token, &gitlab.variable)?,
+            Self::Stored(stored) => stored.fetch_assertion(ui)?,
+        };
+        self.check(&assertion, audience)?;
+        Ok(assertion)
+    }
+
+    /// What can be said before anything is sent to Entra.
+    ///
+    /// A token that the platform minted a moment ago is not held against this machine's clock. Azure DevOps' newer
+    /// tokens come from Entra, with Entra's own audience, which its federated credentials do not name.
+    fn check(&self, assertion: &Assertion, audience: &Audience) -> Result<(), Error> {
+        let (place, gitlab) = match self {
+            Self::GitHub(_) => (github::NAME.to_owned(), false),
+            Self::AzureDevOps(_) => return Ok(()),
+            Self::GitLab(gitlab) => (gitlab.variable.clone(), true),
+            Self::Stored(stored) => (stored.place(), false),
+        };
+        if !assertion.claims.is_for(audience) {
+            let presented =
+                assertion.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
+            let presented = if presented.is_empty() { "nobody".to_owned() } else { presented };
+            return Err(Error::Audience { place, presented, expected: audience.clone(), gitlab });
+        }
+        if !matches!(self, Self::GitHub(_))
+            && let Some(since) = assertion.claims.expired_since(SystemTime::now())
+        {
+            return Err(Error::Expired { place, seconds: since.as_secs() });
+        }
+        Ok(())
+    }
+}
+
+/// Takes a token in hand: masked first, then read.
+fn masked(ui: &Ui, token: &Secret, place: &str) -> Result<Assertion, Error> {
+    let token = Secret::new(token.expose().trim().to_owned());
+    if !token.expose().is_empty() {
+        ui.mask(&token).map_err(Error::Mask)?;
+    }
+    Assertion::parse(&token).map_err(|malformed| Error::Malformed { place: place.to_owned(), malformed })
+}
+
+/// Whose log this job writes, whatever the source of the assertion is.
+pub fn runner(env: &Env) -> Runner {
+    if env.get(names::github::ACTIONS) == Some("true") {
+        Runner::GitHub
+    } else if is_azure_devops(env) {
+        Runner::AzureDevOps
+    } else {
+        Runner::Silent
+    }
+}
+
+fn is_azure_devops(env: &Env) -> bool {
+    env.get(names::azure_devops::TF_BUILD).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Which source is meant.
+fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
+    let contradiction = |text: &str| Err(Error::Contradiction(text.to_owned()));
+    match (args.source, &args.assertion_env, &args.assertion_file) {
+        (_, Some(_), Some(_)) => {
+            return contradiction("`--assertion-env` and `--assertion-file` name two sources");
+        }
+        (Source::Github | Source::AzureDevops | Source::File, Some(_), None) => {
+            return contradiction("`--assertion-env` goes with `--source gitlab`, `env` or `auto`");
+        }
+        (Source::Github | Source::Gitlab | Source::AzureDevops | Source::Env, None, Some(_)) => {
+            return contradiction("`--assertion-file` goes with `--source file` or `auto`");
+        }
+        (Source::Auto, None, Some(_)) => return Ok(Source::File),
+        (Source::Auto, _, None) => {}
+        (chosen, _, _) => return Ok(chosen),
+    }
+    let github =
+        env.get(names::github::ACTIONS) == Some("true") || env.is_set(names::github::ID_TOKEN_REQUEST_URL);
+    let gitlab = env.get(names::gitlab::CI) == Some("true");
+    let found: Vec<_> = [
+        (github, Source::Github, github::NAME),
+        (gitlab, Source::Gitlab, gitlab::NAME),
+        (is_azure_devops(env), Source::AzureDevops, azure_devops::NAME),
+    ]
+    .into_iter()
+    .filter(|(here, _, _)| *here)
+    .collect();
+    match (found.as_slice(), &args.assertion_env) {
+        ([], Some(_)) | ([(_, Source::Github | Source::AzureDevops, _)], Some(_)) => Ok(Source::Env),
+        ([], None) if env.is_set(names::azure::FEDERATED_TOKEN_FILE) => Ok(Source::File),
+        ([], None) => Err(Error::None),
+        ([(_, only, _)], _) => Ok(*only),
+        (several, _) => {
+            Err(Error::Several(several.iter().map(|(_, _, name)| *name).collect::<Vec<_>>().join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(source: Source) -> SourceArgs {
+        SourceArgs {
+            source,
+            assertion_env: None,
+            assertion_file: None,
+            service_connection_id: None,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn detection_takes_no_near_misses() {
+        let table: [(&[(&str, &str)], Option<Source>); 13] = [
+            (&[], None),
+            (&[("GITHUB_ACTIONS", "true")], Some(Source::Github)),
+            (&[("GITHUB_ACTIONS", "")], None),
+            (&[("GITHUB_ACTIONS", "TRUE")], None),
+            (&[("GITHUB_ACTIONS", "1")], None),
+            (&[("ACTIONS_ID_TOKEN_REQUEST_URL", "https://x")], Some(Source::Github)),
+            (&[("GITLAB_CI", "true")], Some(Source::Gitlab)),
+            (&[("GITLAB_CI", "1")], None),
+            (&[("TF_BUILD", "True")], Some(Source::AzureDevops)),
+            (&[("TF_BUILD", "yes")], None),
+            (&[("AZURE_FEDERATED_TOKEN_FILE", "/x")], Some(Source::File)),
+            (&[("AZURE_FEDERATED_TOKEN_FILE", "/x"), ("GITLAB_CI", "true")], Some(Source::Gitlab)),
+            (&[("CI", "true")], None),
+        ];
+        for (pairs, expected) in table {
+            let found = source(&Env::from_pairs(pairs.iter().copied()), &args(Source::Auto));
+            assert_eq!(found.ok(), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn several_platforms_need_a_word() {
+        let env = Env::from_pairs([("GITLAB_CI", "true"), ("TF_BUILD", "True")]);
+        assert!(matches!(source(&env, &args(Source::Auto)), Err(Error::Several(_))));
+        assert_eq!(source(&env, &args(Source::Gitlab)).ok(), Some(Source::Gitlab));
+    }
+
+    #[test]
+    fn flags_that_exclude_one_another() {
+        let env = Env::default();
+        let both = SourceArgs {
+            assertion_env: Some("A".parse().unwrap()),
+            assertion_file: Some("b".into()),
+            ..args(Source::Auto)
+        };
+        let github = SourceArgs { assertion_file: Some("b".into()), ..args(Source::Github) };
+        for wrong in [both, github] {
+            assert!(matches!(source(&env, &wrong), Err(Error::Contradiction(_))));
+        }
+    }
+}

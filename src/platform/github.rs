@@ -1,0 +1,149 @@
+//! GitHub Actions: the job asks its own issuer for a token.
+//!
+//! Sources: github/docs `content/actions/reference/security/oidc.md`, actions/toolkit
+//! `packages/core/src/oidc-utils.ts`. Forgejo and Gitea Actions speak the same contract.
+
+use serde::Deserialize;
+
+use super::{Error, masked};
+use crate::{
+    assertion::Assertion,
+    env::{Env, names},
+    error::Hints,
+    http::Http,
+    identifiers::{Audience, Endpoint},
+    secret::Secret,
+    text,
+    ui::Ui,
+};
+
+/// The platform's name.
+pub const NAME: &str = "GitHub";
+
+/// A job that may ask for an OIDC token.
+#[derive(Debug)]
+pub struct GitHub {
+    /// Where to ask; regional, and GitHub Enterprise has its own, so no host is pinned.
+    pub request_url: Endpoint,
+    request_token: Secret,
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    value: String,
+}
+
+impl GitHub {
+    /// The job's request URL and request token.
+    pub fn detect(env: &Env) -> Result<Self, Error> {
+        let url = env.get(names::github::ID_TOKEN_REQUEST_URL);
+        let request_token = env.secret(names::github::ID_TOKEN_REQUEST_TOKEN);
+        let (Some(url), Some(request_token)) = (url, request_token) else {
+            let missing = match url {
+                None if !env.is_set(names::github::ID_TOKEN_REQUEST_TOKEN) => {
+                    "ACTIONS_ID_TOKEN_REQUEST_URL and ACTIONS_ID_TOKEN_REQUEST_TOKEN are"
+                }
+                None => "ACTIONS_ID_TOKEN_REQUEST_URL is",
+                Some(_) => "ACTIONS_ID_TOKEN_REQUEST_TOKEN is",
+            };
+            let pull_request =
+                env.get(names::github::EVENT_NAME).is_some_and(|event| event.starts_with("pull_request"));
+            return Err(Error::GitHubNotGranted { missing, pull_request });
+        };
+        let request_url = url
+            .parse()
+            .map_err(|invalid| Error::Variable { variable: names::github::ID_TOKEN_REQUEST_URL, invalid })?;
+        Ok(Self { request_url, request_token })
+    }
+
+    /// Where Terraform gets assertions for this audience: the request URL with the audience in it, which
+    /// hashicorp/go-azure-sdk keeps (`sdk/auth/github_oidc_authorizer.go`).
+    pub fn request_url_for(&self, audience: &Audience) -> String {
+        self.request_url.with_query("audience", audience.as_str()).url().to_string()
+    }
+
+    /// `GET <request url>&audience=<audience>`
+    pub(super) async fn fetch_assertion(
+        &self,
+        http: &Http,
+        audience: &Audience,
+        ui: &Ui,
+    ) -> Result<Assertion, Error> {
+        let failed = |source| Error::Http { issuer: NAME, source };
+        let endpoint = self.request_url.with_query("audience", audience.as_str());
+        let channel = http.channel(&endpoint).map_err(failed)?;
+        let request = channel
+            .get(&endpoint)
+            .bearer_auth(self.request_token.expose())
+            .header("accept", "application/json");
+        let answer = channel.send(&endpoint, request).await.map_err(failed)?;
+        if answer.status != 200 {
+            return Err(Error::Refused {
+                issuer: NAME,
+                status: answer.status,
+                message: message(&answer.body),
+                retry_after: answer.retry_after,
+                request_id: answer.request_id,
+            });
+        }
+        let issued: Issued = serde_json::from_slice(&answer.body).map_err(|_| Error::Answer {
+            issuer: NAME,
+            status: answer.status,
+            reason: "no JSON object with a `value`".to_owned(),
+        })?;
+        masked(ui, &Secret::new(issued.value), NAME)
+    }
+}
+
+/// A platform's own words in a refusal, if they are JSON with a message; never a page of HTML.
+pub(super) fn message(body: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = value.get("message").or_else(|| value.get("error")).and_then(serde_json::Value::as_str);
+    text::one_line(text.unwrap_or_default())
+}
+
+pub(super) fn not_granted(pull_request: bool) -> Hints {
+    let lines = ["permissions:", "  id-token: write", "  contents: read"];
+    let hints = Hints::with_lines(
+        "give the job the permission (in a reusable workflow the calling job needs it too):",
+        &lines,
+    );
+    let fork = "GitHub gives no OIDC token to pull requests from forks and from Dependabot, whatever the permissions say: \
+                log in only where `github.event.pull_request.head.repo.full_name == github.repository`";
+    if pull_request { hints.and(format!("this is a pull request: {fork}")) } else { hints.and(fork) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_variables_are_named() {
+        let url = ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://example.com/x?api-version=2.0");
+        let token = ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t");
+        for (pairs, expected) in [
+            (vec![], "ACTIONS_ID_TOKEN_REQUEST_URL and ACTIONS_ID_TOKEN_REQUEST_TOKEN are"),
+            (vec![url], "ACTIONS_ID_TOKEN_REQUEST_TOKEN is"),
+            (vec![token], "ACTIONS_ID_TOKEN_REQUEST_URL is"),
+        ] {
+            let Err(Error::GitHubNotGranted { missing, .. }) = GitHub::detect(&Env::from_pairs(pairs)) else {
+                panic!("granted");
+            };
+            assert_eq!(missing, expected);
+        }
+        let github = GitHub::detect(&Env::from_pairs([url, token])).unwrap();
+        assert_eq!(
+            github.request_url_for(&"api://AzureADTokenExchangeUSGov".parse().unwrap()),
+            "https://example.com/x?api-version=2.0&audience=api%3A%2F%2FAzureADTokenExchangeUSGov"
+        );
+    }
+
+    #[test]
+    fn a_request_url_must_be_https() {
+        let env = Env::from_pairs([
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", "http://example.com/"),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t"),
+        ]);
+        assert!(matches!(GitHub::detect(&env), Err(Error::Variable { .. })));
+    }
+}

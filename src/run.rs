@@ -1,0 +1,376 @@
+//! The commands, stage after stage.
+
+use std::{cell::RefCell, ffi::OsString, fs, future::Future, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+use futures_util::future::try_join_all;
+
+use crate::{
+    assertion::Assertion,
+    cli::{Args, AssertionArgs, Command, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat},
+    config::{self, Identity, Login, Target, Token},
+    entra::{self, AccessToken},
+    env::{Env, names},
+    error::{Error, Presented},
+    export::{self, Before, Granted, azure_cli::UserSettings},
+    http::{Channel, Http},
+    identifiers::{Endpoint, Scope},
+    platform::{self, Platform},
+    retry::{self, Verdict},
+    secret::Secret,
+    sink::{self, Facts, github},
+    state::{self, LoginDirectory},
+    text,
+    ui::{MaskStream, Ui},
+};
+
+/// Runs a command line in an environment and says how it ended.
+pub fn main(arguments: Vec<OsString>, env: &Env) -> ExitCode {
+    let args = match Args::try_parse_from(&arguments) {
+        Ok(args) => args,
+        Err(error) => return usage(&error, &arguments, env),
+    };
+    let mask_stream = match &args.command {
+        Command::Login(login) if writes_commands(config::output(login.output, env)) => MaskStream::Stdout,
+        _ => MaskStream::Stderr,
+    };
+    let asked = env.get(names::github::RUNNER_DEBUG) == Some("1")
+        || env.get(names::azure_devops::DEBUG).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let ui = Ui {
+        verbose: args.verbose || (asked && !args.quiet),
+        quiet: args.quiet,
+        runner: platform::runner(env),
+        mask_stream,
+    };
+    let outcome =
+        runtime().map_err(anyhow::Error::from).map(|runtime| runtime.block_on(run(&args.command, env, &ui)));
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            let code = error.exit_code();
+            let rendered = error.render();
+            ui.error(&error.to_string(), &rendered);
+            if let Command::Login(login) = &args.command {
+                let output = config::output(login.output, env);
+                if output == Output::Github
+                    && let Err(error) = github::summarise(env, &github::failure_summary(&rendered))
+                {
+                    ui.debug(&format!("the job's summary could not be written: {error}"));
+                }
+                sink::write_failure(output, code);
+            }
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            ui.error(
+                &error.to_string(),
+                &format!("azfed: error: {}\n", text::one_line(&format!("{error:#}"))),
+            );
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Whether stdout is read by the runner, and by nobody else.
+fn writes_commands(output: Output) -> bool {
+    matches!(output, Output::Github | Output::AzureDevops)
+}
+
+/// clap's own words for a wrong command line, and for help.
+fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
+    // a log that cannot be written to is no reason for another exit code
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
+    let is_login = words.iter().find(|word| !word.starts_with('-')) == Some(&"login");
+    let named = words.iter().any(|word| word.starts_with("--output"));
+    if is_login && !named {
+        sink::write_failure(config::output(Output::Auto, env), 2);
+    }
+    ExitCode::from(2)
+}
+
+/// One thread: there is nothing to do in parallel but waiting.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the event loop could not be started")
+}
+
+async fn run(command: &Command, env: &Env, ui: &Ui) -> Result<(), Error> {
+    match command {
+        Command::Login(args) => interruptible(login(args, env, ui)).await,
+        Command::Token(args) => interruptible(token(args, env, ui)).await,
+        Command::Assertion(args) => interruptible(assertion(args, env, ui)).await,
+        Command::Logout => logout(env, ui),
+    }
+}
+
+/// Lets a signal end the work in an orderly way, so that what was begun is undone.
+async fn interruptible(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return work.await;
+        };
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => Err(Error::Interrupted(2)),
+            _ = terminate.recv() => Err(Error::Interrupted(15)),
+            outcome = work => outcome,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(Error::Interrupted(2)),
+            outcome = work => outcome,
+        }
+    }
+}
+
+async fn login(args: &LoginArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
+    let login = Login::resolve(args, env)?;
+    for warning in &login.warnings {
+        ui.warning(warning);
+    }
+    let exchange = Exchange::prepare(env, &args.source, &login.target, Some(&login.identity), ui)?;
+    let (assertion, tokens) =
+        exchange.within(login.timeout, exchange.acquire(&login.identity, &login.scopes)).await?;
+
+    let directory = LoginDirectory::create(env, &login.identity)?;
+    let granted = Granted { platform: &exchange.platform, assertion: &assertion, tokens: &tokens };
+    let plan = export::plan(&login, &granted, &before(env), directory.path());
+    directory.write(&plan.files)?;
+    let facts = Facts { login: &login, granted: &granted, directory: directory.path() };
+    sink::write(&plan, &facts, env)?;
+    if login.output == Output::Github
+        && let Err(error) = github::summarise(env, &github::success_summary(&facts))
+    {
+        ui.debug(&format!("the job's summary could not be written: {error}"));
+    }
+    for token in &tokens {
+        ui.info(&format!(
+            "logged in to {} as {} for {} until {}",
+            login.target.cloud.name,
+            login.identity.client,
+            token.scope.resource(),
+            github::utc(token.expires_on)
+        ));
+    }
+    ui.debug(&format!("subject {}", assertion.claims.sub));
+    for variable in &plan.variables {
+        ui.debug(&format!("sets {}", variable.name));
+    }
+    directory.keep();
+    Ok(())
+}
+
+async fn token(args: &TokenArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
+    let token = Token::resolve(args, env)?;
+    let exchange = Exchange::prepare(env, &args.source, &token.target, Some(&token.identity), ui)?;
+    let scopes = [token.scope];
+    let (_, tokens) = exchange.within(token.timeout, exchange.acquire(&token.identity, &scopes)).await?;
+    for granted in &tokens {
+        let text = match args.format {
+            TokenFormat::Text => Secret::new(format!("{}\n", granted.secret.expose())),
+            TokenFormat::Json => {
+                let object = serde_json::json!({
+                    "token": granted.secret.expose(),
+                    "expires_on": granted.expires_on,
+                    "scope": granted.scope.as_str(),
+                    "client": token.identity.client.as_str(),
+                    "tenant": token.identity.tenant.as_str(),
+                });
+                Secret::new(format!("{object}\n"))
+            }
+        };
+        sink::stdout(text.expose())?;
+    }
+    Ok(())
+}
+
+async fn assertion(args: &AssertionArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
+    let target = Target::resolve(&args.cloud, env)?;
+    let exchange = Exchange::prepare(env, &args.source, &target, None, ui)?;
+    let assertion = exchange.within(config::timeout(&args.source), exchange.assertion()).await?;
+    // no line break: what is redirected into a file must be the assertion and nothing else
+    Ok(sink::stdout(assertion.jwt.expose())?)
+}
+
+fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {
+    let removed = state::remove(env)?;
+    if removed.is_empty() {
+        ui.info("nothing to remove");
+    }
+    for directory in removed {
+        ui.info(&format!("removed {}", directory.display()));
+    }
+    Ok(())
+}
+
+/// What the user's environment has, that a plan must know of.
+fn before(env: &Env) -> Before {
+    let home =
+        env.get(names::system::HOME).or_else(|| env.get(names::system::USERPROFILE)).map(PathBuf::from);
+    let users_own = home.map(|home| home.join(".azure"));
+    // an earlier login's private directory has the user's settings in it already
+    let settings = env.get(names::azure::CONFIG_DIR).map(PathBuf::from).or_else(|| users_own.clone());
+    let read = |name: &str| fs::read_to_string(settings.as_ref()?.join(name)).ok();
+    let extensions =
+        users_own.map(|directory| directory.join("cliextensions")).filter(|directory| directory.is_dir());
+    Before {
+        arm_environment: env.get(names::arm::ENVIRONMENT).map(ToOwned::to_owned),
+        arm_oidc_request_url: env.get(names::arm::OIDC_REQUEST_URL).map(ToOwned::to_owned),
+        azure_cli: UserSettings {
+            config: read("config"),
+            clouds_config: read("clouds.config"),
+            extension_dir: extensions
+                .filter(|_| !env.is_set(names::azure::EXTENSION_DIR))
+                .and_then(|directory| directory.to_str().map(ToOwned::to_owned)),
+        },
+    }
+}
+
+/// The way from a platform to Entra, with everything that is shared between its tries.
+struct Exchange<'a> {
+    http: Http,
+    platform: Platform,
+    target: &'a Target,
+    entra: Option<(Channel, Endpoint)>,
+    ui: &'a Ui,
+    last_error: RefCell<Option<String>>,
+}
+
+impl<'a> Exchange<'a> {
+    fn prepare(
+        env: &Env,
+        source: &SourceArgs,
+        target: &'a Target,
+        identity: Option<&Identity>,
+        ui: &'a Ui,
+    ) -> Result<Self, Error> {
+        let platform = Platform::detect(env, source, &target.audience)?;
+        let token_endpoint = identity.map(|identity| target.authority.token_endpoint(&identity.tenant));
+        let http = Http::new(env, platform.endpoint().into_iter().chain(token_endpoint.as_ref()))?;
+        let entra = token_endpoint
+            .map(|endpoint| Ok::<_, Error>((http.channel(&endpoint)?, endpoint)))
+            .transpose()?;
+        ui.debug(&format!("OIDC token from {}, audience {}", platform.name(), target.audience));
+        Ok(Self { http, platform, target, entra, ui, last_error: RefCell::default() })
+    }
+
+    /// One deadline over all tries.
+    async fn within<T>(
+        &self,
+        timeout: std::time::Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(timeout, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Deadline { seconds: timeout.as_secs(), last: self.last_error.take() }),
+        }
+    }
+
+    /// The assertion and an access token for each scope. While the platform mints the assertion, the connection to
+    /// Entra is being opened: so the login costs the platform's round trips and one more.
+    async fn acquire(
+        &self,
+        identity: &Identity,
+        scopes: &[Scope],
+    ) -> Result<(Assertion, Vec<AccessToken>), Error> {
+        let ahead = async {
+            if let (Some(_), Some((entra, endpoint))) = (self.platform.endpoint(), &self.entra) {
+                entra.open_ahead(endpoint).await;
+            }
+            Ok(())
+        };
+        let (assertion, ()) = tokio::try_join!(self.assertion(), ahead)?;
+        let granted =
+            try_join_all(scopes.iter().map(|scope| self.access_token(identity, &assertion, scope))).await?;
+        let mut newest = assertion;
+        let mut tokens = Vec::with_capacity(granted.len());
+        for (token, fresh) in granted {
+            tokens.push(token);
+            if let Some(fresh) = fresh.filter(|fresh| fresh.claims.exp >= newest.claims.exp) {
+                newest = fresh;
+            }
+        }
+        Ok((newest, tokens))
+    }
+
+    /// An assertion, asked for again while the platform has a passing fault.
+    async fn assertion(&self) -> Result<Assertion, Error> {
+        let mut next = 2;
+        loop {
+            match self.platform.fetch_assertion(&self.http, &self.target.audience, self.ui).await {
+                Ok(assertion) => return Ok(assertion),
+                Err(error) if error.is_transient() => {
+                    match retry::wait(next, error.retry_after(), fastrand::f64()) {
+                        Some(wait) => self.pause(&error, wait).await,
+                        None => return Err(error.into()),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            next += 1;
+        }
+    }
+
+    /// An access token, and the assertion that it took if that is not the first one.
+    async fn access_token(
+        &self,
+        identity: &Identity,
+        first: &Assertion,
+        scope: &Scope,
+    ) -> Result<(AccessToken, Option<Assertion>), Error> {
+        let Some((channel, endpoint)) = &self.entra else {
+            return Err(config::Error::Usage("no identity to be".to_owned()).into());
+        };
+        let mut fresh: Option<Assertion> = None;
+        let mut freshened = false;
+        let mut next = 2;
+        loop {
+            let presented = fresh.as_ref().unwrap_or(first);
+            let error = match entra::exchange(channel, endpoint, identity, presented, scope, self.ui).await {
+                Ok(token) => return Ok((token, fresh)),
+                Err(error) => error,
+            };
+            let wait = match error.verdict() {
+                Verdict::Again { retry_after } => retry::wait(next, retry_after, fastrand::f64()),
+                Verdict::FreshAssertion if !freshened && self.platform.is_renewable() => {
+                    freshened = true;
+                    Some(std::time::Duration::ZERO)
+                }
+                Verdict::FreshAssertion | Verdict::Stop => None,
+            };
+            let Some(wait) = wait else {
+                let presented = Presented {
+                    claims: presented.claims.clone(),
+                    audience: self.target.audience.clone(),
+                    identity: identity.clone(),
+                };
+                return Err(Error::Entra { source: error, presented: Box::new(presented) });
+            };
+            self.pause(&error, wait).await;
+            if self.platform.is_renewable() {
+                fresh = Some(self.assertion().await?);
+            }
+            next += 1;
+        }
+    }
+
+    async fn pause(&self, error: &(impl std::error::Error + ?Sized), wait: std::time::Duration) {
+        self.ui.info(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+        self.last_error.replace(Some(error.to_string()));
+        tokio::time::sleep(wait).await;
+    }
+}

@@ -1,0 +1,169 @@
+//! From the plan to the platform's bytes, and their one write.
+
+pub mod github;
+pub mod shell;
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::Output,
+    config::Login,
+    env::{Env, names},
+    error::Hints,
+    export::{Granted, Plan, Variable},
+    ui,
+};
+
+/// Why the login could not be handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A runner's file could not be written.
+    #[error("{variable} could not be written: {reason}")]
+    File {
+        /// The variable that names it.
+        variable: &'static str,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// stdout could not be written.
+    #[error("stdout could not be written: {0}")]
+    Stdout(io::Error),
+    /// A value that the form cannot hold.
+    #[error("the value of {0} has a line break, which this form cannot hold")]
+    LineBreak(&'static str),
+}
+
+impl Error {
+    /// The next steps.
+    pub fn hints(&self) -> Hints {
+        match self {
+            Self::File { .. } => {
+                Hints::one("the runner's files must be writable for this step, with room left")
+            }
+            Self::Stdout(_) => Hints::none(),
+            Self::LineBreak(_) => Hints::one("choose another `--output`"),
+        }
+    }
+}
+
+/// What later steps may want to know, and what is not for their environment.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The login, as meant.
+    pub login: &'a Login,
+    /// What it came to.
+    pub granted: &'a Granted<'a>,
+    /// The login's directory.
+    pub directory: &'a str,
+}
+
+impl Facts<'_> {
+    /// When the first of the access tokens expires, in seconds since 1970.
+    pub fn expires_on(&self) -> u64 {
+        self.granted.tokens.iter().map(|token| token.expires_on).min().unwrap_or_default()
+    }
+
+    /// Object id of the identity, where a token shows it.
+    pub fn object_id(&self) -> Option<&str> {
+        self.granted.tokens.iter().find_map(|token| token.object_id.as_deref())
+    }
+
+    /// az's directory, where the login is for az.
+    pub fn az_config_dir<'p>(&self, plan: &'p Plan) -> Option<&'p str> {
+        plan.variables
+            .iter()
+            .find(|variable| variable.name == names::azure::CONFIG_DIR)
+            .map(|variable| variable.value.as_str())
+    }
+}
+
+/// Hands the plan over, all of it or nothing.
+pub fn write(plan: &Plan, facts: &Facts<'_>, env: &Env) -> Result<(), Error> {
+    match facts.login.output {
+        Output::Github => github::write(plan, facts, env),
+        Output::AzureDevops => stdout(&azure_devops(&plan.variables)),
+        Output::Sh | Output::Auto => stdout(&lines(&plan.variables, shell::sh)),
+        Output::Powershell => stdout(&lines(&plan.variables, shell::powershell)),
+        Output::Fish => stdout(&lines(&plan.variables, shell::fish)),
+        Output::Dotenv => stdout(&dotenv(&plan.variables)?),
+        Output::Json => stdout(&json(plan, facts)),
+    }
+}
+
+/// What stdout says when a login failed whose output is for `eval`: without it, `eval ""` would succeed.
+pub fn write_failure(output: Output, exit_code: u8) {
+    let text = match output {
+        Output::Sh => format!("(exit {exit_code})\n"),
+        Output::Powershell => format!("throw 'azfed login failed with exit code {exit_code}'\n"),
+        Output::Fish => "false\n".to_owned(),
+        _ => return,
+    };
+    // the exit code says it too
+    let _ = stdout(&text);
+}
+
+/// One write, then flushed.
+pub fn stdout(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Stdout)
+}
+
+fn lines(variables: &[Variable], line: fn(&str, &str) -> String) -> String {
+    variables.iter().map(|variable| line(variable.name, &variable.value) + "\n").collect()
+}
+
+/// `##vso[task.setvariable]` for each: none of them is a secret, so that later steps have them in their environment.
+fn azure_devops(variables: &[Variable]) -> String {
+    variables
+        .iter()
+        .map(|variable| {
+            format!(
+                "##vso[task.setvariable variable={}]{}\n",
+                variable.name,
+                ui::azure_devops_data(&variable.value)
+            )
+        })
+        .collect()
+}
+
+/// GitLab's dotenv report has neither quotes nor several lines.
+fn dotenv(variables: &[Variable]) -> Result<String, Error> {
+    match variables.iter().find(|variable| variable.value.contains(['\n', '\r'])) {
+        Some(variable) => Err(Error::LineBreak(variable.name)),
+        None => Ok(lines(variables, |name, value| format!("{name}={value}"))),
+    }
+}
+
+fn json(plan: &Plan, facts: &Facts<'_>) -> String {
+    let variables: Map<String, Value> =
+        plan.variables.iter().map(|variable| (variable.name.to_owned(), json!(variable.value))).collect();
+    let identity = &facts.login.identity;
+    let object = json!({
+        "environment": variables,
+        "client_id": identity.client.as_str(),
+        "tenant_id": identity.tenant.as_str(),
+        "subscription_id": identity.subscription.as_ref().map(crate::identifiers::SubscriptionId::as_str),
+        "object_id": facts.object_id(),
+        "expires_on": facts.expires_on(),
+        "az_config_dir": facts.az_config_dir(plan),
+    });
+    format!("{object:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let variables = [Variable { name: "A", value: "a%b;c]d'e".to_owned() }];
+        assert_eq!(azure_devops(&variables), "##vso[task.setvariable variable=A]a%AZP25b%3Bc%5Dd'e\n");
+        assert_eq!(dotenv(&variables).unwrap(), "A=a%b;c]d'e\n");
+        assert!(matches!(
+            dotenv(&[Variable { name: "A", value: "a\nB=b".to_owned() }]),
+            Err(Error::LineBreak("A"))
+        ));
+    }
+}

@@ -1,0 +1,351 @@
+//! A login's directory: made in the job's temp, 0700, found again by `logout`.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::{
+    config::Identity,
+    env::{Env, names},
+    error::Hints,
+    export::LoginFile,
+    platform,
+    ui::Runner,
+};
+
+/// How the directories' names begin.
+const PREFIX: &str = "azfed-";
+/// The file that tells `logout` whose a directory is. It holds no secret.
+const MANIFEST: &str = "login.json";
+
+/// Why files could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No directory in the job's temp.
+    #[error("no directory for this login could be made in {}: {reason}", temp.display())]
+    Directory {
+        /// The job's temp.
+        temp: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// A path that no variable can hold.
+    #[error("the job's temp directory {} is not an absolute path in UTF-8", .0.display())]
+    Path(PathBuf),
+    /// A file could not be written.
+    #[error("{name} could not be written into this login's directory: {reason}")]
+    File {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// The directory could not be removed.
+    #[error("{} could not be removed: {reason}", directory.display())]
+    Remove {
+        /// Which.
+        directory: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// A variable names something that no login made.
+    #[error("{variable} names {}, which no login made: nothing was removed", directory.display())]
+    NotALogin {
+        /// Which variable.
+        variable: &'static str,
+        /// What it names.
+        directory: PathBuf,
+    },
+}
+
+impl Error {
+    /// The next steps.
+    pub fn hints(&self) -> Hints {
+        match self {
+            Self::Directory { .. } | Self::File { .. } | Self::Path(_) => Hints::one(
+                "the job's temp (RUNNER_TEMP, AGENT_TEMPDIRECTORY, RUNNER_TEMP_PROJECT_DIR, TMPDIR) must be a directory \
+                 that this user can write to, with room left",
+            ),
+            Self::Remove { directory, .. } => {
+                Hints::one(format!("remove it by hand: it holds credentials: {}", directory.display()))
+            }
+            Self::NotALogin { variable, .. } => Hints::one(format!("unset {variable}")),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    azfed: String,
+    job: String,
+    client_id: String,
+    tenant_id: String,
+    created: u64,
+}
+
+/// Seconds since 1970, by this machine's clock.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The job's temp: the platform's own, which it empties, else the system's. Never the workspace.
+pub fn temp(env: &Env) -> PathBuf {
+    let platforms_own = match platform::runner(env) {
+        Runner::GitHub => Some(names::github::RUNNER_TEMP),
+        Runner::AzureDevOps => Some(names::azure_devops::AGENT_TEMP_DIRECTORY),
+        Runner::Silent if env.is_set(names::gitlab::CI) => Some(names::gitlab::RUNNER_TEMP_PROJECT_DIR),
+        Runner::Silent => None,
+    };
+    let systems_own = if cfg!(windows) { names::system::TEMP } else { names::system::TMPDIR };
+    platforms_own
+        .into_iter()
+        .chain([systems_own])
+        .filter_map(|name| env.get(name))
+        .map(PathBuf::from)
+        .find(|path| path.is_dir())
+        .unwrap_or_else(|| PathBuf::from(if cfg!(windows) { r"C:\Windows\Temp" } else { "/tmp" }))
+}
+
+/// What tells one job from another that shares its temp; empty outside of CI.
+fn job(env: &Env) -> String {
+    let parts: &[&str] = match platform::runner(env) {
+        Runner::GitHub => &[names::github::RUN_ID, names::github::RUN_ATTEMPT, names::github::JOB],
+        Runner::AzureDevOps => &[names::azure_devops::BUILD_ID, names::azure_devops::JOB_ID],
+        Runner::Silent => &[names::gitlab::JOB_ID],
+    };
+    let parts: Vec<&str> = parts.iter().filter_map(|name| env.get(name)).collect();
+    parts.join("/")
+}
+
+/// A directory that is removed again unless the login succeeds.
+#[derive(Debug)]
+pub struct LoginDirectory {
+    directory: TempDir,
+    path: String,
+}
+
+impl LoginDirectory {
+    /// Makes it: a random name, mode 0700, its manifest first.
+    pub fn create(env: &Env, identity: &Identity) -> Result<Self, Error> {
+        let temp = temp(env);
+        let failed = |reason| Error::Directory { temp: temp.clone(), reason };
+        let temp = std::path::absolute(&temp).map_err(failed)?;
+        let failed = |reason| Error::Directory { temp: temp.clone(), reason };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX).rand_bytes(12);
+        #[cfg(unix)]
+        builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700));
+        let directory = builder.tempdir_in(&temp).map_err(failed)?;
+        let path = directory.path().to_str().ok_or_else(|| Error::Path(temp.clone()))?.to_owned();
+        if path.contains(char::is_control) {
+            return Err(Error::Path(temp));
+        }
+        let manifest = Manifest {
+            azfed: env!("CARGO_PKG_VERSION").to_owned(),
+            job: job(env),
+            client_id: identity.client.to_string(),
+            tenant_id: identity.tenant.to_string(),
+            created: now(),
+        };
+        let created = Self { directory, path };
+        let manifest = serde_json::to_string(&manifest)
+            .map_err(|error| Error::File { name: MANIFEST.to_owned(), reason: error.into() })?;
+        created.write_one(MANIFEST, manifest.as_bytes())?;
+        Ok(created)
+    }
+
+    /// The absolute path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Writes each file: 0600 from its first byte, whole, then renamed.
+    pub fn write(&self, files: &[LoginFile]) -> Result<(), Error> {
+        files.iter().try_for_each(|file| self.write_one(&file.path, file.content.expose().as_bytes()))
+    }
+
+    fn write_one(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        let failed = |reason| Error::File { name: name.to_owned(), reason };
+        let path = self.directory.path().join(name);
+        let parent = path.parent().unwrap_or(self.directory.path());
+        make_directory(parent).map_err(failed)?;
+        let mut file = tempfile::Builder::new().prefix(".").tempfile_in(parent).map_err(failed)?;
+        file.write_all(content).map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    /// The login succeeded: the directory stays until `logout`.
+    pub fn keep(self) {
+        let _ = self.directory.keep();
+    }
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Removes what this job's logins made, and says which directories those were.
+///
+/// In a GitHub action's post step that is this action's own login. Elsewhere it is the login that the environment
+/// names, and each other one in the job's temp that this same job made.
+pub fn remove(env: &Env) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    if let Some(own) = env.get(names::github::STATE_LOGIN_DIR) {
+        found.extend(named(names::github::STATE_LOGIN_DIR, own)?);
+    } else {
+        if let Some(last) = env.get(names::azfed::LOGIN_DIR) {
+            found.extend(named(names::azfed::LOGIN_DIR, last)?);
+        }
+        let job = job(env);
+        if !job.is_empty() {
+            let siblings = fs::read_dir(temp(env)).into_iter().flatten().flatten().map(|entry| entry.path());
+            found.extend(siblings.filter(|path| manifest(path).is_some_and(|manifest| manifest.job == job)));
+        }
+    }
+    found.sort();
+    found.dedup();
+    for directory in &found {
+        fs::remove_dir_all(directory)
+            .map_err(|reason| Error::Remove { directory: directory.clone(), reason })?;
+    }
+    Ok(found)
+}
+
+/// A directory that a variable names; one that is gone already is fine.
+fn named(variable: &'static str, path: &str) -> Result<Option<PathBuf>, Error> {
+    let directory = PathBuf::from(path);
+    if fs::symlink_metadata(&directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    match manifest(&directory) {
+        Some(_) => Ok(Some(directory)),
+        None => Err(Error::NotALogin { variable, directory }),
+    }
+}
+
+/// The manifest of a directory (no link) whose name is one of ours.
+fn manifest(directory: &Path) -> Option<Manifest> {
+    let ours = directory.file_name()?.to_str()?.starts_with(PREFIX);
+    let real = fs::symlink_metadata(directory).ok()?.is_dir();
+    if !(ours && real) {
+        return None;
+    }
+    let path = directory.join(MANIFEST);
+    let metadata = fs::symlink_metadata(&path).ok()?;
+    if !metadata.is_file() || metadata.len() > 4096 {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Appends to one of the runner's files in one write; on failure the file is as it was.
+pub fn append(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(content).and_then(|()| file.flush());
+    if written.is_err() {
+        // the first error is the one to report
+        let _ = file.set_len(before);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn identity() -> Identity {
+        Identity {
+            client: "11111111-1111-4111-8111-111111111111".parse().unwrap(),
+            tenant: "22222222-2222-4222-8222-222222222222".parse().unwrap(),
+            subscription: None,
+        }
+    }
+
+    fn gitlab(temp: &Path, job: &str, login: Option<&str>) -> Env {
+        let pairs =
+            [("GITLAB_CI", "true"), ("CI_JOB_ID", job), ("RUNNER_TEMP_PROJECT_DIR", temp.to_str().unwrap())];
+        Env::from_pairs(pairs.into_iter().chain(login.map(|path| ("AZFED_LOGIN_DIR", path))))
+    }
+
+    fn login(env: &Env) -> String {
+        let directory = LoginDirectory::create(env, &identity()).unwrap();
+        let file = LoginFile { path: "azure/x.json".to_owned(), content: Secret::new("{}".to_owned()) };
+        directory.write(&[file]).unwrap();
+        let path = directory.path().to_owned();
+        directory.keep();
+        path
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let path = login(&gitlab(temp.path(), "1", None));
+        let mode =
+            |name: &str| fs::metadata(Path::new(&path).join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode(""), mode("azure"), mode("azure/x.json"), mode("login.json")),
+            (0o700, 0o700, 0o600, 0o600)
+        );
+    }
+
+    #[test]
+    fn a_failed_login_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(LoginDirectory::create(&gitlab(temp.path(), "1", None), &identity()).unwrap());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn logout_removes_this_jobs_logins_only() {
+        let temp = tempfile::tempdir().unwrap();
+        let (first, second) =
+            (login(&gitlab(temp.path(), "1", None)), login(&gitlab(temp.path(), "1", None)));
+        let other = login(&gitlab(temp.path(), "2", None));
+        fs::create_dir(temp.path().join("azfed-foreign")).unwrap();
+        let removed = remove(&gitlab(temp.path(), "1", Some(&second))).unwrap();
+        assert_eq!(removed.len(), 2);
+        assert!(!Path::new(&first).exists() && !Path::new(&second).exists());
+        assert!(Path::new(&other).exists() && temp.path().join("azfed-foreign").exists());
+        assert!(remove(&gitlab(temp.path(), "1", Some(&second))).unwrap().is_empty());
+    }
+
+    #[test]
+    fn logout_removes_nothing_that_no_login_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let precious = temp.path().join("azfed-precious");
+        fs::create_dir(&precious).unwrap();
+        for path in [precious.as_path(), temp.path()] {
+            let env = gitlab(temp.path(), "1", path.to_str());
+            assert!(matches!(remove(&env), Err(Error::NotALogin { .. })));
+            assert!(path.exists());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn logout_follows_no_link() {
+        let temp = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = login(&gitlab(elsewhere.path(), "1", None));
+        let link = temp.path().join("azfed-link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(matches!(remove(&gitlab(temp.path(), "1", link.to_str())), Err(Error::NotALogin { .. })));
+        assert!(remove(&gitlab(temp.path(), "1", None)).unwrap().is_empty());
+        assert!(Path::new(&target).exists());
+    }
+}
