@@ -1,5 +1,7 @@
 //! The command line, exactly as typed. What it means is decided in [`crate::config`].
 
+#![expect(clippy::doc_markdown, reason = "these comments are the help texts, and terminals show no markup")]
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};

@@ -204,7 +204,8 @@ impl Error {
             shown(&refusal.timestamp)
         );
         if let Some(row) = refusal.code().and_then(aadsts::row) {
-            let _ = writeln!(out, "azfed: more: docs/errors.md#aadsts{}", row.codes[0]);
+            let anchor: Vec<String> = row.codes.iter().map(|code| format!("aadsts{code}")).collect();
+            let _ = writeln!(out, "azfed: more: docs/errors.md#{}", anchor.join("-"));
         }
         out
     }

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use azfed::{env::Env, run};
 
 fn main() -> ExitCode {
-    run::main(std::env::args_os().collect(), &Env::from_process())
+    run::main(&std::env::args_os().collect::<Vec<_>>(), &Env::from_process())
 }

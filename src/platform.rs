@@ -420,7 +420,7 @@ fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
     .filter(|(here, _, _)| *here)
     .collect();
     match (found.as_slice(), &args.assertion_env) {
-        ([], Some(_)) | ([(_, Source::Github | Source::AzureDevops, _)], Some(_)) => Ok(Source::Env),
+        ([] | [(_, Source::Github | Source::AzureDevops, _)], Some(_)) => Ok(Source::Env),
         ([], None) if env.is_set(names::azure::FEDERATED_TOKEN_FILE) => Ok(Source::File),
         ([], None) => Err(Error::None),
         ([(_, only, _)], _) => Ok(*only),

@@ -7,7 +7,7 @@ const BASE: Duration = Duration::from_millis(500);
 /// No single wait of our own choice is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 /// A server's `Retry-After` is honoured up to this; a longer one is taken as refusal for now.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Tries in all, the first one included.
 pub const MOST_TRIES: u32 = 6;
 

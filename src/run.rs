@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// Runs a command line in an environment and says how it ended.
-pub fn main(arguments: Vec<OsString>, env: &Env) -> ExitCode {
-    let args = match Args::try_parse_from(&arguments) {
+pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
-        Err(error) => return usage(&error, &arguments, env),
+        Err(error) => return usage(&error, arguments, env),
     };
     let mask_stream = match &args.command {
         Command::Login(login) if writes_commands(config::output(login.output, env)) => MaskStream::Stdout,
@@ -43,8 +43,7 @@ pub fn main(arguments: Vec<OsString>, env: &Env) -> ExitCode {
         runner: platform::runner(env),
         mask_stream,
     };
-    let outcome =
-        runtime().map_err(anyhow::Error::from).map(|runtime| runtime.block_on(run(&args.command, env, &ui)));
+    let outcome = runtime().map(|runtime| runtime.block_on(run(&args.command, env, &ui)));
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {

@@ -116,16 +116,9 @@ fn lines(variables: &[Variable], line: fn(&str, &str) -> String) -> String {
 
 /// `##vso[task.setvariable]` for each: none of them is a secret, so that later steps have them in their environment.
 fn azure_devops(variables: &[Variable]) -> String {
-    variables
-        .iter()
-        .map(|variable| {
-            format!(
-                "##vso[task.setvariable variable={}]{}\n",
-                variable.name,
-                ui::azure_devops_data(&variable.value)
-            )
-        })
-        .collect()
+    lines(variables, |name, value| {
+        format!("##vso[task.setvariable variable={name}]{}", ui::azure_devops_data(value))
+    })
 }
 
 /// GitLab's dotenv report has neither quotes nor several lines.

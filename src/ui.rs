@@ -27,7 +27,7 @@ pub enum MaskStream {
 }
 
 /// The one who talks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Ui {
     /// Whether to say what is done.
     pub verbose: bool,
@@ -99,7 +99,7 @@ impl Ui {
         match self.runner {
             Runner::GitHub => eprintln!("::{level} title=azfed::{}", line.replace('%', "%25")),
             Runner::AzureDevOps => {
-                eprintln!("##vso[task.logissue type={level}]azfed: {}", azure_devops_data(&line))
+                eprintln!("##vso[task.logissue type={level}]azfed: {}", azure_devops_data(&line));
             }
             Runner::Silent => {}
         }

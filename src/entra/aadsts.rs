@@ -73,7 +73,7 @@ pub static TABLE: &[Row] = &[
         codes: &[700_212],
         class: Class::Propagation,
         meaning: "the federated credential with this issuer and subject has another audience",
-        fix: "give the credential the audience below, or say `--audience` to present the one that it has:",
+        fix: "correct the credential's audience, or say `--audience` to present the one that it has; one that fits is made by:",
         shows_command: true,
     },
     Row {

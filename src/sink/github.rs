@@ -2,7 +2,7 @@
 //!
 //! Source: actions/runner `src/Runner.Worker/FileCommandManager.cs`.
 
-use std::{fs, io, path::Path};
+use std::{fmt::Write, fs, io, path::Path};
 
 use uuid::Uuid;
 
@@ -55,9 +55,11 @@ pub fn success_summary(facts: &Facts<'_>) -> String {
     for token in facts.granted.tokens {
         rows.push(("access token", format!("{} until {}", token.scope.resource(), utc(token.expires_on))));
     }
-    let rows: String =
-        rows.iter().map(|(name, value)| format!("| {name} | {} |\n", text::markdown(value))).collect();
-    format!("### Azure login\n\n| | |\n|---|---|\n{rows}\n")
+    let mut summary = String::from("### Azure login\n\n| | |\n|---|---|\n");
+    for (name, value) in rows {
+        let _ = writeln!(summary, "| {name} | {} |", text::markdown(&value));
+    }
+    summary + "\n"
 }
 
 /// The summary of a failure: the message as the log has it.

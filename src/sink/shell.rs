@@ -6,7 +6,7 @@ pub fn sh(name: &str, value: &str) -> String {
 }
 
 /// PowerShell doubles the quote inside single quotes, and takes typographic ones for it too
-/// (PowerShell, about_Quoting_Rules).
+/// (PowerShell, `about_Quoting_Rules`).
 pub fn powershell(name: &str, value: &str) -> String {
     let mut quoted = String::new();
     for character in value.chars() {
