@@ -1,0 +1,378 @@
+//! Listeners, TLS, latency, faults, recording, routing.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::stream;
+use http_body_util::{BodyExt, Limited, StreamBody};
+use hyper::{
+    Response,
+    body::{Bytes, Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::Instant,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    azure, blob, control, entra, issuers,
+    message::{Answer, Body, Recorded, Request, answer, with},
+    world::{Action, World},
+};
+
+/// Every real name that is played; a test's hosts file maps them to 127.0.0.1.
+pub const HOSTS: [&str; 23] = [
+    "login.microsoftonline.com",
+    "login.microsoft.com",
+    "login.windows.net",
+    "sts.windows.net",
+    "login.microsoftonline.us",
+    "login.usgovcloudapi.net",
+    "login.chinacloudapi.cn",
+    "login.partner.microsoftonline.cn",
+    "management.azure.com",
+    "management.usgovcloudapi.net",
+    "management.chinacloudapi.cn",
+    "management.core.windows.net",
+    "run-actions-1-azure-eastus.actions.githubusercontent.com",
+    "token.actions.githubusercontent.com",
+    "gitlab.example.com",
+    "dev.azure.com",
+    "vstoken.dev.azure.com",
+    "oidc.prod-aks.azure.com",
+    "contoso.vault.azure.net",
+    "contosotfstate.blob.core.windows.net",
+    "contosotfstate.blob.core.usgovcloudapi.net",
+    "contosotfstate.blob.core.chinacloudapi.cn",
+    "graph.microsoft.com",
+];
+
+/// The emulator's own certificate authority and server certificate.
+pub struct Tls(Arc<ServerConfig>);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Tls")
+    }
+}
+
+impl Tls {
+    pub fn new() -> (String, Self) {
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
+        authority.distinguished_name.push(DnType::CommonName, "azfed emulator authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca_pem = authority.self_signed(&authority_key).unwrap().pem();
+        let issuer = Issuer::new(authority, authority_key);
+
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> =
+            HOSTS.iter().copied().chain(["localhost", "127.0.0.1"]).map(ToOwned::to_owned).collect();
+        let mut server = CertificateParams::new(names).unwrap();
+        server.distinguished_name.push(DnType::CommonName, "azfed emulator");
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        server.use_authority_key_identifier_extension = true;
+        let certificate = server.signed_by(&key, &issuer).unwrap();
+        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        (ca_pem, Self(Arc::new(config)))
+    }
+}
+
+/// Open ports.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    http: TcpListener,
+    tls: TcpListener,
+    pub http_port: u16,
+    pub tls_port: u16,
+}
+
+pub(crate) async fn bind(http: SocketAddr, tls: SocketAddr) -> io::Result<Bound> {
+    let (http, tls) = (TcpListener::bind(http).await?, TcpListener::bind(tls).await?);
+    let (http_port, tls_port) = (http.local_addr()?.port(), tls.local_addr()?.port());
+    Ok(Bound { http, tls, http_port, tls_port })
+}
+
+pub(crate) async fn serve(bound: Bound, world: Arc<World>) {
+    let acceptor = TlsAcceptor::from(Arc::clone(&world.tls.0));
+    let connections = AtomicU64::new(0);
+    loop {
+        let (accepted, tls) = tokio::select! {
+            accepted = bound.http.accept() => (accepted, false),
+            accepted = bound.tls.accept() => (accepted, true),
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let _ = stream.set_nodelay(true);
+        let number = connections.fetch_add(1, Ordering::Relaxed);
+        let (world, acceptor) = (Arc::clone(&world), acceptor.clone());
+        tokio::spawn(async move {
+            let latency = Duration::from_millis(world.lock().settings.latency_ms);
+            if latency.is_zero() {
+                connection(stream, tls.then_some(acceptor), number, world).await;
+            } else {
+                connection(far_away(stream, latency), tls.then_some(acceptor), number, world).await;
+            }
+        });
+    }
+}
+
+async fn connection<S>(stream: S, acceptor: Option<TlsAcceptor>, number: u64, world: Arc<World>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    match acceptor {
+        None => http(stream, number, false, world).await,
+        // a client that does not trust the authority ends the handshake: its own affair
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                http(stream, number, true, world).await;
+            }
+        }
+    }
+}
+
+async fn http<S>(stream: S, number: u64, tls: bool, world: Arc<World>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let world = Arc::clone(&world);
+        async move {
+            let request = read(request, number, tls).await?;
+            respond(request, &world).await
+        }
+    });
+    // an error is a connection that a client or a fault has closed
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30))
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn read(request: hyper::Request<Incoming>, connection: u64, tls: bool) -> io::Result<Request> {
+    let (head, body) = request.into_parts();
+    let headers: std::collections::BTreeMap<String, String> = head
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        })
+        .collect();
+    let host = headers.get("host").cloned().unwrap_or_default();
+    let query = head.uri.query().unwrap_or_default();
+    let body = Limited::new(body, 16 << 20).collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+    Ok(Request {
+        method: head.method.to_string(),
+        base: format!("{}://{host}", if tls { "https" } else { "http" }),
+        host: host.split(':').next().unwrap_or_default().to_ascii_lowercase(),
+        path: head.uri.path().to_owned(),
+        query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        headers,
+        body,
+        connection,
+        tls,
+    })
+}
+
+/// What a request is, by host where it is a name that is played, else by path.
+fn kind(request: &Request) -> &'static str {
+    let path = request.path.as_str();
+    let host = request.host.as_str();
+    match () {
+        () if path.starts_with("/_emulator/") => "control",
+        () if host.contains(".blob.") => "blob",
+        () if host.ends_with(".vault.azure.net") => "vault",
+        () if host.starts_with("management.") => "arm",
+        () if path.ends_with("/oauth2/v2.0/token") => "entra.token",
+        () if path.ends_with("/idtoken/job") => "github.assertion",
+        () if path.ends_with("/oidctoken") => "azure-devops.assertion",
+        () if path.ends_with("/discovery/instance") => "entra.discovery",
+        () if path.ends_with("/v2.0/.well-known/openid-configuration") => "entra.discovery",
+        () if path.contains("/.well-known/") || path.ends_with("/keys") => "jwks",
+        () if ["/subscriptions", "/tenants", "/metadata"].iter().any(|start| path.starts_with(start)) => {
+            "arm"
+        }
+        () => "unknown",
+    }
+}
+
+async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
+    let kind = kind(&request);
+    if kind == "control" {
+        return Ok(control::answer(&request, world));
+    }
+    let seq = {
+        let mut state = world.lock();
+        let seq = state.requests.len();
+        let recorded = Recorded {
+            seq,
+            at_ms: world.started.elapsed().as_millis(),
+            kind,
+            method: request.method.clone(),
+            host: request.host.clone(),
+            path: request.path.clone(),
+            query: request.query.clone(),
+            headers: request.headers.clone(),
+            form: request.form(),
+            body_len: request.body.len(),
+            connection: request.connection,
+            tls: request.tls,
+            status: 0,
+            aadsts: None,
+        };
+        state.requests.push(recorded);
+        seq
+    };
+    let answered = match fault(world, kind) {
+        Some(Action::Delay { ms }) => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(route(kind, &request, world))
+        }
+        Some(Action::Aadsts { code }) => Ok(entra::refusal(code, &request, "")),
+        Some(action) => misbehave(action),
+        None => Ok(route(kind, &request, world)),
+    };
+    if let Ok(answer) = &answered {
+        let mut state = world.lock();
+        if let Some(recorded) = state.requests.get_mut(seq) {
+            recorded.status = answer.status().as_u16();
+            recorded.aadsts = answer.extensions().get::<entra::Aadsts>().map(|aadsts| aadsts.0);
+        }
+    }
+    answered.map(|answer| with(answer, "date", &httpdate::fmt_http_date(std::time::SystemTime::now())))
+}
+
+fn route(kind: &str, request: &Request, world: &World) -> Answer {
+    match kind {
+        "entra.token" => entra::token(request, world),
+        "entra.discovery" => entra::discovery(request),
+        "github.assertion" => issuers::github(request, world),
+        "azure-devops.assertion" => issuers::azure_devops(request, world),
+        "jwks" => issuers::discovery(request, world),
+        "arm" => azure::resource_manager(request, world),
+        "vault" => azure::vault(request, world),
+        "blob" => blob::answer(request, world),
+        _ => answer(404, "text/plain", "nothing here"),
+    }
+}
+
+/// The fault that hits this request, if one does.
+fn fault(world: &World, kind: &str) -> Option<Action> {
+    let mut state = world.lock();
+    let position = state.faults.iter().position(|fault| fault.kind == kind || fault.kind == "any")?;
+    let fault = &mut state.faults[position];
+    if fault.after > 0 {
+        fault.after -= 1;
+        return None;
+    }
+    let action = fault.action.clone();
+    if fault.times == 1 {
+        state.faults.remove(position);
+    } else if fault.times > 1 {
+        fault.times -= 1;
+    }
+    Some(action)
+}
+
+fn misbehave(action: Action) -> io::Result<Answer> {
+    const JSON: &str = "application/json";
+    Ok(match action {
+        Action::Status { status, body, headers } => {
+            let mut answered = answer(status, JSON, body);
+            for (name, value) in headers {
+                let name: hyper::header::HeaderName = name.parse().map_err(io::Error::other)?;
+                answered.headers_mut().insert(name, value.parse().map_err(io::Error::other)?);
+            }
+            answered
+        }
+        Action::Drop => return Err(io::Error::other("dropped on request")),
+        Action::ResetMidBody => scripted(vec![Some("{\"access_".into()), None], Duration::ZERO),
+        Action::Empty => answer(200, JSON, ""),
+        Action::Html => answer(200, "text/html", "<html><body>Sign in to your account</body></html>"),
+        Action::TruncatedJson => answer(200, JSON, "{\"access_token\":\"ey"),
+        Action::WrongJson => answer(200, JSON, "[{\"value\":{\"nested\":true}}]"),
+        Action::Redirect { status, to } => with(answer(status, "", ""), "location", &to),
+        Action::Huge => answer(200, JSON, vec![b' '; 10_000_000]),
+        Action::SlowDrip => scripted((0..600).map(|_| Some(" ".into())).collect(), Duration::from_secs(1)),
+        Action::Delay { .. } | Action::Aadsts { .. } => answer(500, "text/plain", "not a misbehaviour"),
+    })
+}
+
+/// A body in pieces; a missing piece breaks the connection.
+fn scripted(pieces: Vec<Option<Bytes>>, pause: Duration) -> Answer {
+    let pieces: VecDeque<Option<Bytes>> = pieces.into();
+    let frames = stream::unfold(pieces, move |mut pieces| async move {
+        tokio::time::sleep(pause).await;
+        let piece = pieces.pop_front()?;
+        let frame = piece.map(Frame::data).ok_or_else(|| io::Error::other("reset on request"));
+        Some((frame, pieces))
+    });
+    let body: Body = BodyExt::boxed_unsync(StreamBody::new(frames));
+    Response::new(body)
+}
+
+/// A connection with a constant round-trip time: what the client sends arrives that much later, its first bytes also
+/// the round trip later that TCP's own handshake takes.
+fn far_away(stream: TcpStream, round_trip: Duration) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let (mut from_client, mut to_client) = stream.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(far);
+    let (send, mut receive) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let connected = Instant::now() + round_trip;
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            let left = Instant::now().max(connected);
+            if send.send((left + round_trip, buffer[..length].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some((arrives, bytes)) = receive.recv().await {
+            tokio::time::sleep_until(arrives).await;
+            if to_server.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        let _ = to_server.shutdown().await;
+    });
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    });
+    near
+}

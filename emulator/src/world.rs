@@ -1,0 +1,328 @@
+//! Who exists, what is trusted, and what goes wrong on request.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{blob::Blob, keys::Key, message::Recorded, server::Tls};
+
+/// The tenant.
+pub const TENANT: &str = "22222222-2222-4222-8222-222222222222";
+/// The user-assigned managed identity `infra-prod`.
+pub const IDENTITY: &str = "11111111-1111-4111-8111-111111111111";
+/// Its object id.
+pub const IDENTITY_OBJECT: &str = "33333333-3333-4333-8333-333333333333";
+/// The app registration `infra-app`.
+pub const APPLICATION: &str = "55555555-5555-4555-8555-555555555555";
+/// Its service principal's object id.
+pub const APPLICATION_OBJECT: &str = "66666666-6666-4666-8666-666666666666";
+/// A managed identity with no federated identity credential.
+pub const BARE_IDENTITY: &str = "77777777-7777-4777-8777-777777777777";
+/// The subscription.
+pub const SUBSCRIPTION: &str = "44444444-4444-4444-8444-444444444444";
+/// The Azure DevOps service connection `azure-prod`.
+pub const CONNECTION: &str = "99999999-9999-4999-8999-999999999999";
+/// The Azure DevOps organisation's id.
+pub const ORGANIZATION: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
+
+/// GitHub's issuer.
+pub const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
+/// GitLab's issuer.
+pub const GITLAB_ISSUER: &str = "https://gitlab.example.com";
+/// The Kubernetes cluster's issuer; AKS writes a slash at its end.
+pub const KUBERNETES_ISSUER: &str = "https://oidc.prod-aks.azure.com/contoso/";
+
+/// Subject of the GitHub job.
+pub const GITHUB_SUBJECT: &str = "repo:contoso/infra:environment:prod";
+/// Subject of the GitLab job.
+pub const GITLAB_SUBJECT: &str = "project_path:contoso/infra:ref_type:branch:ref:main";
+/// Subject of the Kubernetes pod.
+pub const KUBERNETES_SUBJECT: &str = "system:serviceaccount:ci:runner";
+/// Subject of the Azure DevOps job, from the older issuer.
+pub const AZURE_DEVOPS_SUBJECT: &str = "sc://contoso/infra/azure-prod";
+
+/// Azure DevOps' older issuer.
+pub fn vstoken_issuer() -> String {
+    format!("https://vstoken.dev.azure.com/{ORGANIZATION}")
+}
+
+/// Azure DevOps' newer issuer: Entra itself.
+pub fn entra_issuer() -> String {
+    format!("https://login.microsoftonline.com/{TENANT}/v2.0")
+}
+
+/// Subject of the Azure DevOps job, from the newer issuer: the tenant's GUID in .NET byte order, base64url.
+pub fn azure_devops_entra_subject() -> String {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let tenant = URL_SAFE_NO_PAD.encode(uuid::Uuid::parse_str(TENANT).unwrap().to_bytes_le());
+    format!("/eid1/c/pub/t/{tenant}/a/rISbSSETf0KqFyZ8ppdXmA/sc/{ORGANIZATION}/{CONNECTION}")
+}
+
+/// The clouds, by the path prefix that stands for their Entra on the loopback name, and their exchange audience.
+pub const CLOUDS: [(&str, &str); 3] = [
+    ("public", "api://AzureADTokenExchange"),
+    ("usgov", "api://AzureADTokenExchangeUSGov"),
+    ("china", "api://AzureADTokenExchangeChina"),
+];
+
+/// A federated identity credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FederatedCredential {
+    /// Whose.
+    pub client_id: String,
+    /// Issuer, to the letter.
+    pub issuer: String,
+    /// Subject, to the letter.
+    pub subject: String,
+    /// Audience, to the letter.
+    pub audience: String,
+}
+
+/// Whether URLs name the real hosts or the loopback port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Names {
+    /// `http://127.0.0.1:PORT`
+    Loopback,
+    /// `https://login.microsoftonline.com` and the others, for a hosts file of the test's own.
+    Real,
+}
+
+/// What can be changed while it runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Which names URLs have.
+    pub names: Names,
+    /// Round-trip time of every connection, in milliseconds.
+    pub latency_ms: u64,
+    /// Lifetime of assertions in seconds, where not the platform's own.
+    pub assertion_lifetime_s: Option<u64>,
+    /// Lifetime of access tokens in seconds, where not Entra's own.
+    pub access_token_lifetime_s: Option<u64>,
+    /// `entra` or `vstoken`.
+    pub azure_devops_issuer: String,
+    /// Whether the identities may see the subscription.
+    pub role_assignments: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            names: Names::Loopback,
+            latency_ms: 0,
+            assertion_lifetime_s: None,
+            access_token_lifetime_s: None,
+            azure_devops_issuer: "entra".to_owned(),
+            role_assignments: true,
+        }
+    }
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fault {
+    /// Which requests: a kind as in [`Recorded`], or `any`.
+    pub kind: String,
+    /// How many of them; 0 for all.
+    #[serde(default)]
+    pub times: u32,
+    /// How many go well first.
+    #[serde(default)]
+    pub after: u32,
+    /// What happens.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// What happens instead of an answer, or before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// Another answer.
+    Status {
+        /// The status.
+        status: u16,
+        /// The body.
+        #[serde(default)]
+        body: String,
+        /// Headers.
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+    },
+    /// Entra's answer with this AADSTS number.
+    Aadsts {
+        /// The number.
+        code: u32,
+    },
+    /// The right answer, but late.
+    Delay {
+        /// How late, in milliseconds.
+        ms: u64,
+    },
+    /// The connection is closed without an answer.
+    Drop,
+    /// Half an answer, then the connection is closed.
+    ResetMidBody,
+    /// 200 with no body.
+    Empty,
+    /// 200 with a page of HTML.
+    Html,
+    /// 200 with half of a JSON object.
+    TruncatedJson,
+    /// 200 with JSON of another shape.
+    WrongJson,
+    /// A redirect.
+    Redirect {
+        /// The status.
+        status: u16,
+        /// Where to.
+        to: String,
+    },
+    /// 200 with 10 MB.
+    Huge,
+    /// 200, one byte a second.
+    SlowDrip,
+}
+
+/// What changes while it runs.
+#[derive(Debug, Default)]
+pub struct State {
+    pub settings: Settings,
+    pub credentials: Vec<FederatedCredential>,
+    pub faults: Vec<Fault>,
+    pub requests: Vec<Recorded>,
+    pub secrets: Vec<String>,
+    pub blobs: BTreeMap<String, Blob>,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct World {
+    pub http_port: u16,
+    pub tls_port: u16,
+    pub ca_pem: String,
+    pub tls: Tls,
+    pub started: Instant,
+    pub github: Key,
+    pub gitlab: Key,
+    pub azure_devops: Key,
+    pub kubernetes: Key,
+    pub entra: Key,
+    state: Mutex<State>,
+}
+
+impl World {
+    pub fn new(settings: Settings, http_port: u16, tls_port: u16) -> Self {
+        let (ca_pem, tls) = Tls::new();
+        let world = Self {
+            http_port,
+            tls_port,
+            ca_pem,
+            tls,
+            started: Instant::now(),
+            github: Key::new("github"),
+            gitlab: Key::new("gitlab"),
+            azure_devops: Key::new("azure-devops"),
+            kubernetes: Key::new("kubernetes"),
+            entra: Key::new("entra"),
+            state: Mutex::new(State { settings, ..State::default() }),
+        };
+        world.lock().credentials = first_credentials();
+        world
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        *state =
+            State { settings: state.settings.clone(), credentials: first_credentials(), ..State::default() };
+    }
+
+    pub fn http_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// Base URL of a host that the emulator plays.
+    pub fn url_of(&self, host: &str) -> String {
+        match self.lock().settings.names {
+            Names::Loopback => self.http_url(),
+            Names::Real => format!("https://{host}"),
+        }
+    }
+
+    /// Keeps what must never be seen in a log.
+    pub fn remember_secret(&self, secret: &str) {
+        let mut state = self.lock();
+        if !state.secrets.iter().any(|known| known == secret) {
+            state.secrets.push(secret.to_owned());
+        }
+    }
+
+    /// The key of an issuer, if it is one of ours.
+    pub fn key_of(&self, issuer: &str) -> Option<&Key> {
+        match issuer {
+            GITHUB_ISSUER => Some(&self.github),
+            GITLAB_ISSUER => Some(&self.gitlab),
+            KUBERNETES_ISSUER => Some(&self.kubernetes),
+            issuer if issuer == vstoken_issuer() => Some(&self.azure_devops),
+            issuer if issuer == entra_issuer() => Some(&self.entra),
+            _ => None,
+        }
+    }
+
+    pub fn describe(&self) -> Value {
+        json!({
+            "http": self.http_url(),
+            "https": format!("https://localhost:{}", self.tls_port),
+            "http_port": self.http_port,
+            "tls_port": self.tls_port,
+            "authority": self.url_of("login.microsoftonline.com"),
+            "tenant": TENANT,
+            "identity": IDENTITY,
+            "identity_object": IDENTITY_OBJECT,
+            "application": APPLICATION,
+            "bare_identity": BARE_IDENTITY,
+            "subscription": SUBSCRIPTION,
+            "connection": CONNECTION,
+            "settings": self.lock().settings,
+        })
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn first_credentials() -> Vec<FederatedCredential> {
+    let jobs = [
+        (GITHUB_ISSUER.to_owned(), GITHUB_SUBJECT.to_owned()),
+        (GITLAB_ISSUER.to_owned(), GITLAB_SUBJECT.to_owned()),
+        (KUBERNETES_ISSUER.to_owned(), KUBERNETES_SUBJECT.to_owned()),
+        (vstoken_issuer(), AZURE_DEVOPS_SUBJECT.to_owned()),
+        (entra_issuer(), azure_devops_entra_subject()),
+    ];
+    let mut credentials = Vec::new();
+    for client_id in [IDENTITY, APPLICATION] {
+        for (issuer, subject) in &jobs {
+            for (_, audience) in CLOUDS {
+                credentials.push(FederatedCredential {
+                    client_id: client_id.to_owned(),
+                    issuer: issuer.clone(),
+                    subject: subject.clone(),
+                    audience: audience.to_owned(),
+                });
+            }
+        }
+    }
+    credentials
+}
