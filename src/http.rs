@@ -209,7 +209,8 @@ fn reason(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !reasons.iter().any(|said| said.contains(&text)) {
+        // hyper's own frame around the cause says nothing to a user
+        if !text.starts_with("client error (") && !reasons.iter().any(|said| said.contains(&text)) {
             reasons.push(text);
         }
         cause = error.source();

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Installs what the tests need into target/, then runs everything.
+#
+#   ./test.sh [--without terraform|az|python|js]... [STAGE]...
+#
+# Stages, in this order: install lint build unit clients static wrappers. Without one, all of them.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+root=$PWD
+tools=$root/target/tools
+musl=x86_64-unknown-linux-musl
+azfed=$root/target/$musl/release/azfed
+emulator=$root/target/debug/azfed-emulator
+
+stages=()
+without=()
+while (($#)); do
+  case $1 in
+    --without)
+      case ${2-} in
+        terraform | az | python | js) without+=("$2") ;;
+        *) echo "test.sh: --without takes terraform, az, python or js" >&2 && exit 2 ;;
+      esac
+      shift 2
+      ;;
+    install | lint | build | unit | clients | static | wrappers) stages+=("$1") && shift ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    *) echo "test.sh: no such stage: $1" >&2 && exit 2 ;;
+  esac
+done
+((${#stages[@]})) || stages=(install lint build unit clients static wrappers)
+
+is_without() {
+  local one
+  for one in ${without[@]+"${without[@]}"}; do [[ $one == "$1" ]] && return 0; done
+  return 1
+}
+
+need() {
+  command -v "$1" >/dev/null && return
+  echo "test.sh: \`$1\` is not on this machine: $2" >&2
+  exit 1
+}
+
+# Runs "$@" unless the stamp of an earlier run says that the same lock file ($2) was installed already.
+once() {
+  local stamp=$tools/$1.stamp lock=$2 sum
+  shift 2
+  sum=$(sha256sum "$lock")
+  [[ -f $stamp && $(<"$stamp") == "$sum" ]] && return
+  "$@"
+  echo "$sum" >"$stamp"
+}
+
+as_root() { if ((EUID)); then sudo -n "$@"; else "$@"; fi; }
+
+install_debian_packages() {
+  echo "test.sh: installing $* with apt-get"
+  as_root apt-get update -qq && as_root apt-get install -y -qq "$@" >/dev/null || {
+    echo "test.sh: could not install $*: install it by hand" >&2
+    exit 1
+  }
+}
+
+install_venv() {
+  rm -rf "$tools/venv"
+  python3 -m venv "$tools/venv"
+  "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+}
+
+install_javascript() {
+  rm -rf "$tools/js" && mkdir -p "$tools/js"
+  cp tests/clients/js/package.json tests/clients/js/package-lock.json "$tools/js/"
+  (cd "$tools/js" && npm ci --silent --no-audit --no-fund)
+}
+
+stage_install() {
+  mkdir -p "$tools"
+  need cargo "install Rust 1.95 or newer"
+  need python3 "install Python 3.11 or newer"
+  command -v musl-gcc >/dev/null || install_debian_packages musl-tools
+  rustup target list --installed 2>/dev/null | grep -qx "$musl" || rustup target add "$musl"
+  if ! is_without az || ! is_without python; then
+    once venv tests/clients/requirements.txt install_venv
+  fi
+  if ! is_without js; then
+    need node "install Node.js 20 or newer, or say --without js"
+    once js tests/clients/js/package-lock.json install_javascript
+  fi
+  is_without terraform || need terraform "install Terraform 1.11 or newer, or say --without terraform"
+}
+
+stage_lint() {
+  cargo fmt --all --check
+  cargo clippy --workspace --all-targets --locked -- -D warnings
+}
+
+stage_build() {
+  cargo build --release --locked --target "$musl" --package azfed
+  cargo build --locked --package azfed-emulator
+}
+
+stage_unit() { cargo test --workspace --locked --quiet; }
+
+stage_clients() {
+  local options=() one
+  for one in ${without[@]+"${without[@]}"}; do options+=(--without "$one"); done
+  python3 tests/clients/run.py --azfed "$azfed" --emulator "$emulator" --tools "$tools" ${options[@]+"${options[@]}"}
+}
+
+stage_static() { python3 tests/clients/static.py --azfed "$azfed" --emulator "$emulator"; }
+
+stage_wrappers() {
+  [[ -x tests/wrappers/run.sh ]] || return 0
+  AZFED_BINARY=$azfed AZFED_EMULATOR=$emulator tests/wrappers/run.sh
+}
+
+for stage in "${stages[@]}"; do
+  echo "== $stage"
+  started=$SECONDS
+  "stage_$stage"
+  echo "== $stage: $((SECONDS - started)) s"
+done
+for one in ${without[@]+"${without[@]}"}; do
+  echo "test.sh: NOT TESTED, as asked: $one" >&2
+done

@@ -1,0 +1,113 @@
+"""The real, unmodified clients, each run with what a later step has and nothing else."""
+
+import json
+import os
+import tempfile
+
+from emulator import SUBSCRIPTION, TENANT
+from runners import execute
+
+STATE = """
+terraform {
+  backend "azurerm" {
+    storage_account_name = "contosotfstate"
+    container_name       = "tfstate"
+    key                  = "KEY"
+    use_azuread_auth     = true
+  }
+}
+
+resource "terraform_data" "example" {
+  input = "INPUT"
+}
+
+output "example" {
+  value = terraform_data.example.output
+}
+"""
+
+PYTHON = """
+import json, sys, urllib.request
+from azure.identity import DefaultAzureCredential
+token = DefaultAzureCredential().get_token(sys.argv[1] + "/.default").token
+url = sys.argv[1] + "/subscriptions?api-version=2022-12-01"
+request = urllib.request.Request(url, headers={"Authorization": "Bearer " + token})
+print(json.load(urllib.request.urlopen(request))["value"][0]["displayName"])
+"""
+
+JAVASCRIPT = """
+const { DefaultAzureCredential } = require("@azure/identity");
+const resource = process.argv[2];
+(async () => {
+  const { token } = await new DefaultAzureCredential().getToken(resource + "/.default");
+  const url = resource + "/subscriptions?api-version=2022-12-01";
+  const answer = await fetch(url, { headers: { authorization: "Bearer " + token } });
+  console.log((await answer.json()).value[0].displayName);
+})().catch((error) => { console.error(error); process.exit(1); });
+"""
+
+
+class Clients:
+    """Where the clients are, and which of them are wanted."""
+
+    def __init__(self, tools, without=()):
+        self.tools, self.without = tools, set(without)
+        self.venv = os.path.join(tools, "venv", "bin")
+        self.modules = os.path.join(tools, "js", "node_modules")
+
+    def az(self, runner, *arguments, **variables):
+        """az with the job's login; its telemetry is off, which needs another host."""
+        quiet = {"AZURE_CORE_COLLECT_TELEMETRY": "0", "AZURE_CORE_NO_COLOR": "1"}
+        environment = {**runner.later_step(), **quiet, **variables}
+        return execute([os.path.join(self.venv, "az"), *arguments], environment, cwd=runner.workspace)
+
+    def terraform(self, runner, directory, *arguments, **variables):
+        environment = {**runner.later_step(), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", **variables}
+        return execute(["terraform", *arguments, "-no-color"], environment, cwd=directory)
+
+    def python(self, runner, resource="https://management.azure.com", **variables):
+        environment = {**runner.later_step(), **variables}
+        return execute([os.path.join(self.venv, "python"), "-c", PYTHON, resource], environment, cwd=runner.workspace)
+
+    def javascript(self, runner, resource="https://management.azure.com", **variables):
+        script = os.path.join(runner.directory, "client.js")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(JAVASCRIPT)
+        environment = {**runner.later_step(), "NODE_PATH": self.modules, **variables}
+        return execute(["node", script, resource], environment, cwd=runner.workspace)
+
+
+def expect(outcome, what):
+    assert outcome.code == 0, f"{what}: {outcome.show()}"
+    return outcome.stdout
+
+
+def check_az(clients, runner):
+    """An account, a request to Resource Manager, a token."""
+    account = json.loads(expect(clients.az(runner, "account", "show", "-o", "json"), "az account show"))
+    assert (account["id"], account["tenantId"]) == (SUBSCRIPTION, TENANT), account
+    groups = json.loads(expect(clients.az(runner, "group", "list", "-o", "json"), "az group list"))
+    assert [group["name"] for group in groups] == ["contoso-prod"], groups
+
+
+def check_terraform(clients, runner):
+    """init, apply (which locks and writes the state) and plan on the azurerm backend."""
+    directory = tempfile.mkdtemp(prefix="terraform-", dir=runner.workspace)
+    with open(os.path.join(directory, "main.tf"), "w", encoding="utf-8") as file:
+        file.write(STATE.replace("KEY", os.path.basename(directory)).replace("INPUT", type(runner).__name__))
+    expect(clients.terraform(runner, directory, "init"), "terraform init")
+    applied = expect(clients.terraform(runner, directory, "apply", "-auto-approve"), "terraform apply")
+    assert "Apply complete! Resources: 1 added" in applied, applied
+    planned = expect(clients.terraform(runner, directory, "plan"), "terraform plan")
+    assert "No changes." in planned, planned
+
+
+def check_python(clients, runner):
+    assert expect(clients.python(runner), "azure-identity for Python").strip() == "Contoso Production"
+
+
+def check_javascript(clients, runner):
+    assert expect(clients.javascript(runner), "@azure/identity for JavaScript").strip() == "Contoso Production"
+
+
+CHECKS = {"az": check_az, "terraform": check_terraform, "python": check_python, "js": check_javascript}

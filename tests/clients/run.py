@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+"""Logs in with the shipped binary as a job of each platform, then lets the real clients work with what it handed over.
+
+The real names (login.microsoftonline.com, management.azure.com, …) lead to the emulator, in namespaces of the test's
+own. Usage: run.py --azfed FILE --emulator FILE --tools DIR [--without CLIENT]… [NAME]…
+"""
+
+import argparse
+import base64
+import glob
+import json
+import os
+import re
+import stat
+import sys
+import tempfile
+import time
+import traceback
+import urllib.parse
+
+import namespace
+from clients import CHECKS, Clients, check_az, check_python, check_terraform, expect
+from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, Emulator
+from runners import ALL, AzureDevOps, GitHub, GitLab, Pod
+
+WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
+VAULT = "https://vault.azure.net"
+ARM = "https://management.azure.com"
+CASES = []
+
+
+def case(function):
+    CASES.append((function.__name__, function))
+    return function
+
+
+class Context:
+    """What every case has at hand."""
+
+    def __init__(self, arguments, emulator, root):
+        self.azfed, self.emulator, self.root = arguments.azfed, emulator, root
+        self.clients = Clients(arguments.tools, arguments.without)
+        self.made = 0
+
+    def job(self, kind, **job):
+        self.made += 1
+        return kind(self.emulator, self.azfed, os.path.join(self.root, f"job{self.made}"), **job)
+
+    def has(self, client):
+        return client not in self.clients.without
+
+
+def login(runner, *arguments, **variables):
+    outcome = runner.run("login", *WHO, *arguments, **variables)
+    assert outcome.code == 0, outcome.show()
+    return outcome
+
+
+def files_below(directory):
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            yield os.path.join(folder, name)
+
+
+def spellings(secret):
+    """A secret as it is, in base64 and in a URL."""
+    yield secret
+    for offset in range(3):
+        encoded = base64.b64encode(b" " * offset + secret.encode()).decode()
+        yield encoded[4:-4]
+    yield urllib.parse.quote(secret, safe="")
+
+
+def leaks(emulator, text):
+    return [secret[:20] for secret in emulator.secrets() for spelling in spellings(secret) if spelling in text]
+
+
+def check_no_leak(emulator, outcome):
+    """No secret but in the commands that make the runner hide it."""
+    kept = [line for line in (outcome.stdout + outcome.stderr).splitlines() if "::add-mask::" not in line]
+    kept = "\n".join(line for line in kept if "##vso[task.setsecret]" not in line)
+    assert not leaks(emulator, kept), f"a secret in the log: {kept}"
+
+
+def check_nothing_left(runner):
+    left = list(files_below(runner.temp))
+    assert not left and not os.listdir(runner.temp), left
+
+
+def check_home_untouched(runner):
+    touched = [path for path in os.listdir(runner.home) if path == ".azure"]
+    assert not touched, "~/.azure was made"
+
+
+def clients_after_login(kind):
+    def test(context):
+        runner, emulator = context.job(kind), context.emulator
+        emulator.forget()
+        outcome = login(runner, "--scope", ARM, "--scope", VAULT, "-v")
+        check_no_leak(emulator, outcome)
+        posts = emulator.requests("entra.token")
+        assert sorted(dict(post["form"])["scope"] for post in posts) == [ARM + "/.default", VAULT + "/.default"], posts
+        asked = emulator.requests("github.assertion") + emulator.requests("azure-devops.assertion")
+        assert len(asked) == (1 if kind in (GitHub, AzureDevOps) else 0), asked
+        assert not leaks(emulator, json.dumps([(one["path"], one["query"]) for one in emulator.requests()]))
+        directory = runner.handed_over["AZFED_LOGIN_DIR"]
+        assert os.path.dirname(directory) == runner.temp and stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+        modes = {path: stat.S_IMODE(os.stat(path).st_mode) for path in files_below(directory)}
+        assert set(modes.values()) == {0o600}, modes
+        for name, check in CHECKS.items():
+            if context.has(name):
+                check(context.clients, runner)
+        check_home_untouched(runner)
+        logout = runner.run("logout")
+        assert logout.code == 0 and directory in logout.stderr, logout.show()
+        check_nothing_left(runner)
+        for path in files_below(runner.workspace):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                assert not leaks(emulator, file.read()), f"a secret in the workspace: {path}"
+        again = runner.run("logout")
+        assert (again.code, again.stderr) == (0, "azfed: nothing to remove\n"), again.show()
+
+    test.__name__ = f"clients_after_login_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ALL:
+    clients_after_login(one_kind)
+
+
+@case
+def az_uses_the_tokens_it_was_given_after_the_assertion_has_expired(context):
+    if not context.has("az"):
+        return "az is left out"
+    runner, emulator = context.job(GitLab, lifetime=2), context.emulator
+    login(runner, "--scope", ARM, "--scope", VAULT)
+    time.sleep(2.5)
+    emulator.forget()
+    check_az(context.clients, runner)
+    for resource in (VAULT, ARM, ARM + "/", "https://management.core.windows.net/"):
+        token = json.loads(expect(context.clients.az(runner, "account", "get-access-token", "--resource", resource), resource))
+        assert token["tenant"] == TENANT and token["subscription"] == SUBSCRIPTION, token
+    assert emulator.requests("entra.token") == []
+    refused = context.clients.az(runner, "account", "get-access-token", "--resource", "https://database.windows.net")
+    assert refused.code != 0 and "AADSTS700024" in refused.stderr, refused.show()
+    runner.run("logout")
+
+
+@case
+def az_gets_other_resources_with_the_assertion(context):
+    if not context.has("az"):
+        return "az is left out"
+    runner = context.job(AzureDevOps)
+    login(runner)
+    listed = json.loads(expect(context.clients.az(runner, "keyvault", "secret", "list", "--vault-name", "contoso"), "az keyvault"))
+    assert [secret["name"] for secret in listed] == ["greeting"], listed
+    runner.run("logout")
+
+
+@case
+def an_identity_without_a_subscription(context):
+    if not context.has("az"):
+        return "az is left out"
+    runner = context.job(GitHub)
+    outcome = runner.run("login", "--client-id", IDENTITY, "--tenant-id", TENANT)
+    assert outcome.code == 0, outcome.show()
+    account = json.loads(expect(context.clients.az(runner, "account", "show"), "az account show"))
+    assert (account["id"], account["name"]) == (TENANT, "N/A(tenant level account)"), account
+    expect(context.clients.az(runner, "account", "get-access-token"), "az account get-access-token")
+    assert "ARM_SUBSCRIPTION_ID" not in runner.handed_over
+    runner.run("logout")
+
+
+@case
+def two_logins_stand_side_by_side(context):
+    runner = context.job(GitHub)
+    login(runner)
+    first, first_outputs, first_state = dict(runner.handed_over), runner.outputs, runner.state
+    second = runner.run("login", "--client-id", APPLICATION, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
+    assert second.code == 0, second.show()
+    assert runner.handed_over["AZURE_CLIENT_ID"] == APPLICATION and runner.outputs["client-id"] == APPLICATION
+    assert first_outputs["az-config-dir"] != runner.outputs["az-config-dir"]
+    if context.has("az"):
+        for directory, client in ((first["AZURE_CONFIG_DIR"], IDENTITY), (runner.outputs["az-config-dir"], APPLICATION)):
+            account = json.loads(expect(context.clients.az(runner, "account", "show", AZURE_CONFIG_DIR=directory), "az"))
+            assert account["user"]["name"] == client, account
+    # the post step of the second login removes the second login
+    second_directory = runner.handed_over["AZFED_LOGIN_DIR"]
+    runner.run("logout", STATE_azfed_login_dir=runner.state["azfed_login_dir"])
+    assert not os.path.exists(second_directory) and os.path.exists(first["AZFED_LOGIN_DIR"])
+    runner.run("logout", STATE_azfed_login_dir=first_state["azfed_login_dir"])
+    check_nothing_left(runner)
+
+
+@case
+def what_the_user_has_in_home(context):
+    """Another job's credentials in ~/.azure are not used; the user's own settings still count."""
+    if not context.has("az"):
+        return "az is left out"
+    runner = context.job(GitHub)
+    users_own = os.path.join(runner.home, ".azure")
+    os.makedirs(os.path.join(users_own, "cliextensions"))
+    foreign = {"client_id": "88888888-8888-4888-8888-888888888888", "tenant": TENANT, "client_assertion": "x.y.z"}
+    profile = {"subscriptions": [{"id": SUBSCRIPTION, "name": "stolen", "state": "Enabled", "tenantId": TENANT, "isDefault": True,
+                                  "environmentName": "AzureCloud", "user": {"name": foreign["client_id"], "type": "servicePrincipal"}}]}
+    contents = {"service_principal_entries.json": json.dumps([foreign]), "azureProfile.json": json.dumps(profile),
+                "config": "[defaults]\nlocation = westeurope\n[cloud]\nname = AzureChinaCloud\n"}
+    for name, content in contents.items():
+        with open(os.path.join(users_own, name), "w", encoding="utf-8") as file:
+            file.write(content)
+    login(runner)
+    assert runner.handed_over["AZURE_EXTENSION_DIR"] == os.path.join(users_own, "cliextensions")
+    account = json.loads(expect(context.clients.az(runner, "account", "show"), "az account show"))
+    assert account["user"]["name"] == IDENTITY and account["environmentName"] == "AzureCloud", account
+    shown = json.loads(expect(context.clients.az(runner, "config", "get", "defaults.location"), "az config get"))
+    assert shown["value"] == "westeurope", shown
+    for name, content in contents.items():
+        with open(os.path.join(users_own, name), encoding="utf-8") as file:
+            assert file.read() == content, name
+    runner.run("logout")
+
+
+@case
+def another_cloud(context):
+    runner = context.job(GitHub)
+    context.emulator.forget()
+    login(runner, "--cloud", "AzureUSGovernment")
+    (asked,) = context.emulator.requests("github.assertion")
+    assert dict(asked["query"])["audience"] == "api://AzureADTokenExchangeUSGov", asked
+    (post,) = context.emulator.requests("entra.token")
+    assert post["host"] == "login.microsoftonline.us", post
+    assert runner.handed_over["ARM_ENVIRONMENT"] == "usgovernment"
+    if context.has("az"):
+        check_az(context.clients, runner)
+        shown = json.loads(expect(context.clients.az(runner, "cloud", "show"), "az cloud show"))
+        assert shown["name"] == "AzureUSGovernment", shown
+    if context.has("terraform"):
+        check_terraform(context.clients, runner)
+        audiences = {dict(one["query"])["audience"] for one in context.emulator.requests("github.assertion")}
+        assert audiences == {"api://AzureADTokenExchangeUSGov"}, audiences
+    if context.has("python"):
+        done = context.clients.python(runner, "https://management.usgovcloudapi.net")
+        assert expect(done, "azure-identity for Python").strip() == "Contoso Production"
+    # back to the public cloud in the same job: nothing of the other one is left behind
+    login(runner, "--cloud", "AzureCloud")
+    assert runner.handed_over["ARM_ENVIRONMENT"] == "public"
+    if context.has("terraform"):
+        check_terraform(context.clients, runner)
+    runner.run("logout")
+    check_nothing_left(runner)
+
+
+@case
+def azure_devops_with_its_older_issuer(context):
+    context.emulator.call("POST", "settings", {"azure_devops_issuer": "vstoken"})
+    try:
+        runner = context.job(AzureDevOps)
+        login(runner)
+        if context.has("terraform"):
+            check_terraform(context.clients, runner)
+        runner.run("logout")
+    finally:
+        context.emulator.call("POST", "settings", {"azure_devops_issuer": "entra"})
+
+
+@case
+def a_pods_own_file_is_handed_on_so_that_its_renewal_is_seen(context):
+    runner = context.job(Pod)
+    login(runner)
+    assert runner.handed_over["ARM_OIDC_TOKEN_FILE_PATH"] == runner.token_file
+    assert "AZURE_FEDERATED_TOKEN_FILE" not in runner.handed_over, "unchanged"
+    runner.rotate()
+    if context.has("python"):
+        check_python(context.clients, runner)
+    with open(runner.token_file, "a", encoding="ascii") as file:
+        file.write("\n")
+    login(runner)
+    assert runner.handed_over["AZURE_FEDERATED_TOKEN_FILE"] == runner.handed_over["AZFED_LOGIN_DIR"] + "/assertion"
+    if context.has("python"):
+        check_python(context.clients, runner)
+    runner.run("logout")
+
+
+def refused_on(kind):
+    def test(context):
+        runner = context.job(kind, subject="repo:contoso/infra:environment:staging")
+        if kind is AzureDevOps:
+            runner.platform_environment = context.emulator.environment("azure-devops", subject="sc://contoso/infra/other")
+        outcome = runner.run("login", *WHO, "-v")
+        assert outcome.code == 4, outcome.show()
+        code = "AADSTS7002137" if kind is AzureDevOps else "AADSTS700213"
+        assert outcome.stderr.count(f"azfed: error: Microsoft Entra refused this job's token ({code})") == 1, outcome.show()
+        for part in ("  presented by this job", "az identity federated-credential create", f"docs/errors.md#{code.lower()}"):
+            assert part in outcome.stderr, outcome.show()
+        check_no_leak(context.emulator, outcome)
+        check_nothing_left(runner)
+        assert runner.handed_over == {}, runner.handed_over
+        if kind is GitHub:
+            assert "### Azure login failed" in runner.summary and code in runner.summary, runner.summary
+            assert outcome.stderr.endswith(f"::error title=azfed::Microsoft Entra refused this job's token ({code})\n")
+            assert (runner.outputs, runner.state) == ({}, {})
+        if kind is AzureDevOps:
+            assert "##vso[task.logissue type=error]azfed: Microsoft Entra refused" in outcome.stderr
+
+    test.__name__ = f"refused_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ALL:
+    refused_on(one_kind)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--azfed", required=True, type=os.path.abspath)
+    parser.add_argument("--emulator", required=True, type=os.path.abspath)
+    parser.add_argument("--tools", required=True, type=os.path.abspath)
+    parser.add_argument("--without", action="append", default=[], choices=sorted(CHECKS))
+    parser.add_argument("names", nargs="*", help="run only the cases whose name has one of these in it")
+    arguments = parser.parse_args()
+    namespace.enter()
+    passed, failed, skipped = 0, [], []
+    with tempfile.TemporaryDirectory(prefix="azfed-clients-") as root:
+        namespace.bring_loopback_up()
+        namespace.map_names(arguments.emulator, root)
+        emulator = Emulator(arguments.emulator, os.path.join(root, "emulator"))
+        context = Context(arguments, emulator, root)
+        for name, test in CASES:
+            if arguments.names and not any(wanted in name for wanted in arguments.names):
+                continue
+            started = time.monotonic()
+            try:
+                reason = test(context)
+                if reason:
+                    skipped.append(f"{name}: {reason}")
+                    print(f"SKIPPED {name}: {reason}", flush=True)
+                else:
+                    passed += 1
+                    print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
+            except Exception:  # a test that fails must not end the others
+                failed.append(name)
+                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+        emulator.stop()
+    for line in skipped:
+        print(f"skipped: {line}")
+    for name in failed:
+        print(f"failed: {name}")
+    print(f"{passed} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else ""))
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
