@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 from emulator import IDENTITY, SUBSCRIPTION, TENANT, Emulator
 
@@ -53,13 +54,30 @@ def login_in_empty_root(azfed, emulator, root):
     chroot = ["unshare", "--map-root-user"] if os.geteuid() else []
     command = [*chroot, "/usr/sbin/chroot", root, "/azfed", "login", "--client-id", IDENTITY, "--tenant-id", TENANT,
                "--subscription-id", SUBSCRIPTION]
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    stdout, stderr = process.stdout.read(), process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, stderr
+    # a pipe that is full holds the process at its last write: then its peak can be read, which /proc keeps for each
+    # program alone (getrusage(2) would count this Python's memory from before the exec)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    filled = 0
+    try:
+        while True:
+            filled += os.write(write_end, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(write_end, True)
+    process = subprocess.Popen(command, env=variables, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+    deadline = time.monotonic() + 20
+    while not [one for one in emulator.requests("entra.token") if one["status"] == 200]:
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(0.3)
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+        (peak,) = [int(line.split()[1]) for line in file if line.startswith("VmHWM:")]
+    with os.fdopen(read_end) as file:
+        stdout = file.read()[filled:]
+    assert process.wait() == 0, process.stderr.read()
     assert "export AZURE_CONFIG_DIR='/temp/azfed-" in stdout, stdout
-    return usage.ru_maxrss * 1024
+    return peak * 1024
 
 
 def main():
