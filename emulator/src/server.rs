@@ -39,7 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     azure, blob, control, entra, issuers,
     message::{Answer, Body, Recorded, Request, answer, with},
-    world::{Action, World},
+    world::{Action, Fault, World},
 };
 
 /// Every real name that is played; a test's hosts file maps them to 127.0.0.1.
@@ -256,7 +256,11 @@ async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
         state.requests.push(recorded);
         seq
     };
-    let answered = match fault(world, kind) {
+    let hit = fault(world, kind);
+    if let Some(Fault { late_ms, .. }) = hit {
+        tokio::time::sleep(Duration::from_millis(late_ms)).await;
+    }
+    let answered = match hit.map(|fault| fault.action) {
         Some(Action::Delay { ms }) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(route(kind, &request, world))
@@ -290,7 +294,7 @@ fn route(kind: &str, request: &Request, world: &World) -> Answer {
 }
 
 /// The fault that hits this request, if one does.
-fn fault(world: &World, kind: &str) -> Option<Action> {
+fn fault(world: &World, kind: &str) -> Option<Fault> {
     let mut state = world.lock();
     let position = state.faults.iter().position(|fault| fault.kind == kind || fault.kind == "any")?;
     let fault = &mut state.faults[position];
@@ -298,13 +302,13 @@ fn fault(world: &World, kind: &str) -> Option<Action> {
         fault.after -= 1;
         return None;
     }
-    let action = fault.action.clone();
+    let hit = fault.clone();
     if fault.times == 1 {
         state.faults.remove(position);
     } else if fault.times > 1 {
         fault.times -= 1;
     }
-    Some(action)
+    Some(hit)
 }
 
 fn misbehave(action: Action) -> io::Result<Answer> {

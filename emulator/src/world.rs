@@ -135,6 +135,9 @@ pub struct Fault {
     /// How many go well first.
     #[serde(default)]
     pub after: u32,
+    /// How late it happens, in milliseconds.
+    #[serde(default)]
+    pub late_ms: u64,
     /// What happens.
     #[serde(flatten)]
     pub action: Action,

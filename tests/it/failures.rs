@@ -1,0 +1,326 @@
+//! One table of everything that goes wrong: the right exit code, the same words, nothing left, nothing leaked.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use azfed_emulator::{Action, Fault, JobOverrides, Platform, world};
+
+use crate::harness::{Job, assert_shown};
+
+use Platform::{AzureDevops, Github, Gitlab, Kubernetes};
+
+/// A job, what is wrong with it, and the exit code that says so.
+struct Scenario {
+    name: &'static str,
+    platform: Platform,
+    overrides: JobOverrides,
+    arguments: Vec<&'static str>,
+    change: Box<dyn Fn(&mut Job)>,
+    code: i32,
+}
+
+fn scenario(name: &'static str, platform: Platform, code: i32) -> Scenario {
+    Scenario {
+        name,
+        platform,
+        overrides: JobOverrides::default(),
+        arguments: Vec::new(),
+        change: Box::new(|_| ()),
+        code,
+    }
+}
+
+impl Scenario {
+    fn args(mut self, arguments: &[&'static str]) -> Self {
+        self.arguments.extend(arguments);
+        self
+    }
+
+    fn job(mut self, overrides: JobOverrides) -> Self {
+        self.overrides = overrides;
+        self
+    }
+
+    fn change(mut self, change: impl Fn(&mut Job) + 'static) -> Self {
+        self.change = Box::new(change);
+        self
+    }
+
+    fn set(self, name: &'static str, value: &'static str) -> Self {
+        self.change(move |job| job.set(name, value))
+    }
+
+    fn unset(self, name: &'static str) -> Self {
+        self.change(move |job| job.unset(name))
+    }
+
+    fn fault(self, kind: &'static str, action: Action) -> Self {
+        self.change(move |job| {
+            job.emulator.fault(Fault {
+                kind: kind.to_owned(),
+                times: 0,
+                after: 0,
+                late_ms: 300,
+                action: action.clone(),
+            });
+        })
+        .args(&["--timeout", "1"])
+    }
+
+    fn entra(name: &'static str, code: u32, exit: i32) -> Self {
+        scenario(name, Github, exit).fault("entra.token", Action::Aadsts { code })
+    }
+}
+
+fn job() -> JobOverrides {
+    JobOverrides::default()
+}
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_owned())
+}
+
+fn status(status: u16) -> Action {
+    Action::Status { status, body: String::new(), headers: std::iter::empty::<(String, String)>().collect() }
+}
+
+fn inputs() -> Vec<Scenario> {
+    vec![
+        scenario("no client id", Github, 2).unset("AZURE_CLIENT_ID"),
+        scenario("no tenant id", Gitlab, 2).unset("AZURE_TENANT_ID"),
+        scenario("client id is no guid", Github, 2).set("AZURE_CLIENT_ID", "infra-prod"),
+        scenario("client id is a macro", AzureDevops, 2).set("AZURE_CLIENT_ID", "$(clientId)"),
+        scenario("tenant is common", Github, 2).set("AZURE_TENANT_ID", "common"),
+        scenario("subscription is a name", Github, 2).set("AZURE_SUBSCRIPTION_ID", "Contoso Production"),
+        scenario("flag is no guid", Gitlab, 2).args(&["--client-id", "::add-mask::x"]),
+        scenario("unknown flag", Gitlab, 2).args(&["--client-secret", "x"]),
+        scenario("unknown cloud", Github, 2).set("ARM_ENVIRONMENT", "german"),
+        scenario("two clouds", Github, 2).change(|job| {
+            job.set("AZURE_ENVIRONMENT", "AzureChinaCloud");
+            job.set("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/");
+        }),
+        scenario("authority is http", Github, 2).set("AZURE_AUTHORITY_HOST", "http://login.example.com/"),
+        scenario("scope is no resource", Github, 2).args(&["--scope", "vault"]),
+        scenario("two scopes in one", Github, 2).args(&["--scope", "https://a.example https://b.example"]),
+        scenario("timeout of nothing", Github, 2).args(&["--timeout", "0"]),
+        scenario("a client secret too", Github, 2).set("ARM_CLIENT_SECRET", "sentinel"),
+        scenario("a certificate too", Github, 2).set("AZURE_CLIENT_CERTIFICATE_PATH", "/x.pem"),
+        scenario("two sources", Github, 2).args(&["--assertion-env", "A", "--assertion-file", "b"]),
+        scenario("a source that does not fit", Github, 2).args(&[
+            "--source",
+            "github",
+            "--assertion-file",
+            "b",
+        ]),
+        scenario("two platforms", Gitlab, 2).set("TF_BUILD", "True"),
+        scenario("access token output elsewhere", Gitlab, 2).args(&["--output-access-token"]),
+        scenario("no ci at all", Kubernetes, 3).unset("AZURE_FEDERATED_TOKEN_FILE"),
+        scenario("ca file is missing", Gitlab, 2).change(|job| {
+            job.set("SSL_CERT_FILE", "/nowhere/ca.pem");
+            job.set("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1/");
+        }),
+        scenario("temp is missing", Github, 1).change(|job| {
+            let file = job.path("file");
+            fs::write(&file, "").unwrap();
+            job.set("RUNNER_TEMP", "/proc/1");
+        }),
+        scenario("github env is a directory", Github, 1).change(|job| {
+            let directory = job.path("temp");
+            fs::create_dir_all(format!("{directory}-env")).unwrap();
+            job.set("GITHUB_ENV", &format!("{directory}-env"));
+        }),
+    ]
+}
+
+fn platforms() -> Vec<Scenario> {
+    let none = JobOverrides { permissions: text("none"), ..job() };
+    vec![
+        scenario("github grants nothing", Github, 3).job(none.clone()),
+        scenario("github pull request", Github, 3).job(none.clone()).set("GITHUB_EVENT_NAME", "pull_request"),
+        scenario("github refuses the request token", Github, 3)
+            .set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "stale"),
+        scenario("github request url is http", Github, 2)
+            .set("ACTIONS_ID_TOKEN_REQUEST_URL", "http://example.com/"),
+        scenario("github is down", Github, 5).fault("github.assertion", status(503)),
+        scenario("github answers html", Github, 5).fault("github.assertion", Action::Html),
+        scenario("github answers something else", Github, 5).fault("github.assertion", Action::WrongJson),
+        scenario("github redirects", Github, 3).fault(
+            "github.assertion",
+            Action::Redirect { status: 302, to: "https://elsewhere.example/x".to_owned() },
+        ),
+        scenario("github sends 10 MB", Github, 3).fault("github.assertion", Action::Huge),
+        scenario("github drops", Github, 5).fault("github.assertion", Action::Drop),
+        scenario("gitlab declares nothing", Gitlab, 3).job(none.clone()),
+        scenario("gitlab has another name", Gitlab, 3).job(none.clone()).args(&["--assertion-env", "MINE"]),
+        scenario("gitlab audience", Gitlab, 3)
+            .job(JobOverrides { audience: text("https://gitlab.com"), ..job() }),
+        scenario("gitlab expired", Gitlab, 3).job(JobOverrides { lifetime: Some(0), ..job() }),
+        scenario("gitlab token is cut", Gitlab, 3).set("AZURE_ID_TOKEN", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiI"),
+        scenario("azure devops is not mapped", AzureDevops, 3).job(none),
+        scenario("azure devops macro", AzureDevops, 3).set("SYSTEM_ACCESSTOKEN", "$(System.AccessToken)"),
+        scenario("azure devops no connection", AzureDevops, 2)
+            .unset("AZURESUBSCRIPTION_SERVICE_CONNECTION_ID"),
+        scenario("azure devops other connection", AzureDevops, 3)
+            .args(&["--service-connection-id", "12345678-1234-4234-8234-123456789012"]),
+        scenario("azure devops stale token", AzureDevops, 3).set("SYSTEM_ACCESSTOKEN", "stale"),
+        scenario("file is missing", Kubernetes, 2).args(&["--assertion-file", "nowhere"]),
+        scenario("file is a directory", Kubernetes, 2).args(&["--assertion-file", "temp"]),
+        scenario("file is empty", Kubernetes, 2).change(|job| fs::write(job.path("token"), "\n").unwrap()),
+        scenario("file is huge", Kubernetes, 2)
+            .change(|job| fs::write(job.path("token"), vec![b'a'; 2 << 20]).unwrap()),
+        scenario("file expired", Kubernetes, 3).job(JobOverrides { lifetime: Some(0), ..job() }),
+        scenario("variable is empty", Kubernetes, 2).args(&["--assertion-env", "MINE"]).set("MINE", ""),
+    ]
+}
+
+fn entra() -> Vec<Scenario> {
+    vec![
+        scenario("wrong subject", Github, 4)
+            .job(JobOverrides { subject: text("repo:contoso/infra:pull_request"), ..job() }),
+        scenario("hostile subject", Github, 4)
+            .job(JobOverrides { subject: text("x\n::add-mask::y\r\n##vso[task.complete]`z`"), ..job() }),
+        scenario("letter case", Github, 4)
+            .job(JobOverrides { subject: text("repo:Contoso/infra:environment:prod"), ..job() }),
+        scenario("wrong issuer", Gitlab, 4)
+            .job(JobOverrides { issuer: text("https://gitlab.example.com/"), ..job() }),
+        scenario("wrong audience", Gitlab, 4)
+            .job(JobOverrides { audience: text("api://mine"), ..job() })
+            .args(&["--audience", "api://mine"]),
+        scenario("wrong signature", Github, 4).job(JobOverrides { tampered: true, ..job() }),
+        scenario("expired on arrival", Github, 4).job(JobOverrides { lifetime: Some(0), ..job() }),
+        scenario("not yet valid", Gitlab, 4).job(JobOverrides { not_before: Some(3600), ..job() }),
+        scenario("no credentials", Github, 4).set("AZURE_CLIENT_ID", world::BARE_IDENTITY),
+        scenario("object id for client id", Github, 4).set("AZURE_CLIENT_ID", world::IDENTITY_OBJECT),
+        scenario("unknown tenant", Github, 4).set("AZURE_TENANT_ID", "fabrikam.onmicrosoft.com"),
+        scenario("unknown resource", Github, 4).args(&["--scope", "https://nowhere.example"]),
+        Scenario::entra("conditional access", 53_003, 4),
+        Scenario::entra("unknown code", 123_456, 4),
+        Scenario::entra("issuer not reachable", 501_661, 5),
+        Scenario::entra("throttled", 90_055, 5),
+        Scenario::entra("passing fault", 90_033, 5),
+        scenario("entra is down", Github, 5).fault("entra.token", status(502)),
+        scenario("entra drops", Github, 5).fault("entra.token", Action::Drop),
+        scenario("entra resets", Github, 5).fault("entra.token", Action::ResetMidBody),
+        scenario("entra answers nothing", Github, 5).fault("entra.token", Action::Empty),
+        scenario("entra answers html", Github, 5).fault("entra.token", Action::Html),
+        scenario("entra answers half", Github, 5).fault("entra.token", Action::TruncatedJson),
+        scenario("entra drips", Github, 5).fault("entra.token", Action::SlowDrip),
+        scenario("entra sends 10 MB", Github, 5).fault("entra.token", Action::Huge),
+        scenario("entra redirects", Github, 5).fault(
+            "entra.token",
+            Action::Redirect { status: 307, to: "https://elsewhere.example/token".to_owned() },
+        ),
+        scenario("nobody listens", Gitlab, 5).args(&[
+            "--authority-host",
+            "http://127.0.0.1:1",
+            "--timeout",
+            "2",
+        ]),
+        scenario("tls without trust", Gitlab, 5).args(&["--timeout", "1"]).change(|job| {
+            let ca = job.path("other-ca.pem");
+            let other = azfed_emulator::Emulator::start(azfed_emulator::Options::default()).unwrap();
+            fs::write(&ca, other.ca_pem()).unwrap();
+            job.set("SSL_CERT_FILE", &ca);
+            let url = job.emulator.https_url();
+            job.set("AZURE_AUTHORITY_HOST", &url);
+        }),
+    ]
+}
+
+/// How many tries a run made is a matter of chance: the repeated lines count as one.
+fn without_repetition(shown: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in shown.lines() {
+        let again = line.split("; trying again in").next().unwrap_or_default();
+        let repeated = line.contains("; trying again in")
+            && lines.iter().any(|said| said.contains("; trying again in") && said.starts_with(again));
+        if !repeated {
+            lines.push(line);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn check(scenarios: Vec<Scenario>) {
+    for scenario in scenarios {
+        for command in [&["login"][..], &["token"], &["assertion"]] {
+            run(&scenario, command[0]);
+        }
+    }
+}
+
+fn run(scenario: &Scenario, command: &str) {
+    let mut job = Job::with(scenario.platform, &scenario.overrides);
+    (scenario.change)(&mut job);
+    if command != "login" {
+        // the same failure through the other commands: no leak, no panic, nothing left; not every input concerns them
+        let only_logins = ["--output-access-token", "--scope", "--audience"];
+        if scenario.arguments.iter().any(|argument| only_logins.contains(argument)) {
+            return;
+        }
+    }
+    let mut arguments = vec![command, "--verbose"];
+    let for_entra = ["--client-id", "--client-secret"];
+    if command == "assertion" && scenario.arguments.iter().any(|argument| for_entra.contains(argument)) {
+        return;
+    }
+    arguments.extend(&scenario.arguments);
+    let started = Instant::now();
+    let outcome = job.run(&arguments);
+    let name = scenario.name;
+    assert!(started.elapsed() < Duration::from_secs(10), "{name} took too long");
+    if command == "login" {
+        assert_eq!(outcome.code, Some(scenario.code), "{name}: {}", job.show(&outcome));
+        assert_shown!(name.replace(' ', "_"), without_repetition(&job.show(&outcome)));
+        for file in ["GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STATE"] {
+            let written = job.read(file);
+            // the variables are the last to be written: outputs and state may be there when they cannot be
+            assert!(written.is_empty() || name == "github env is a directory", "{name}: {file}: {written}");
+        }
+    } else {
+        assert_ne!(outcome.code, Some(101), "{name}: {command} panicked: {}", job.show(&outcome));
+        if outcome.code != Some(0) {
+            assert_eq!(outcome.stdout, "", "{name}: {command} failed and wrote to stdout");
+        }
+    }
+    let printed = if outcome.code == Some(0) { outcome.stderr.clone() } else { outcome.all() };
+    assert!(!printed.contains("sentinel"), "{name}: {printed}");
+    assert_eq!(job.leaks(&printed), Vec::<String>::new(), "{name}: {command}");
+    assert_eq!(job.leaks(&job.read("GITHUB_STEP_SUMMARY")), Vec::<String>::new(), "{name}: {command}");
+    assert_eq!(job.left_in_temp(), Vec::<std::path::PathBuf>::new(), "{name}: {command}");
+    let in_urls: String = job
+        .emulator
+        .requests()
+        .iter()
+        .map(|request| format!("{} {:?}\n", request.path, request.query))
+        .collect();
+    assert_eq!(job.leaks(&in_urls), Vec::<String>::new(), "{name}: {command}");
+    for line in outcome.stderr.lines() {
+        let command = line.trim_start().starts_with("::") || line.contains("##[") || line.contains("##vso[");
+        let ours = [
+            "::error title=azfed::",
+            "::warning title=azfed::",
+            "::add-mask::",
+            "##vso[task.logissue type=",
+            "##vso[task.setsecret]",
+        ];
+        assert!(!command || ours.iter().any(|start| line.starts_with(start)), "{name}: {line}");
+    }
+}
+
+#[test]
+fn bad_input() {
+    check(inputs());
+}
+
+#[test]
+fn platforms_that_give_nothing() {
+    check(platforms());
+}
+
+#[test]
+fn entra_that_refuses_or_fails() {
+    check(entra());
+}

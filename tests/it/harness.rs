@@ -1,0 +1,203 @@
+//! A job: its environment, its temp, its runner's files, and what azfed did in it.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use azfed_emulator::{Emulator, JobOverrides, Options, Platform, world};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tempfile::TempDir;
+
+/// One emulator and one job of one platform.
+pub struct Job {
+    pub emulator: Emulator,
+    pub directory: TempDir,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How a run of azfed ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Job {
+    pub fn new(platform: Platform) -> Self {
+        Self::with(platform, &JobOverrides::default())
+    }
+
+    pub fn with(platform: Platform, overrides: &JobOverrides) -> Self {
+        let emulator = Emulator::start(Options::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("temp")).unwrap();
+        let mut job = Self { environment: BTreeMap::new(), emulator, directory };
+        job.environment.extend(job.emulator.platform_env(platform, overrides));
+        let authority = job.emulator.authority();
+        for (name, value) in [
+            ("AZURE_CLIENT_ID", world::IDENTITY),
+            ("AZURE_TENANT_ID", world::TENANT),
+            ("AZURE_SUBSCRIPTION_ID", world::SUBSCRIPTION),
+            ("AZURE_AUTHORITY_HOST", &authority),
+        ] {
+            job.set(name, value);
+        }
+        let temp = job.path("temp");
+        match platform {
+            Platform::Github => {
+                job.set("RUNNER_TEMP", &temp);
+                for name in ["GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY"] {
+                    let path = job.path(name);
+                    fs::write(&path, "").unwrap();
+                    job.set(name, &path);
+                }
+            }
+            Platform::AzureDevops => {
+                job.set("AGENT_TEMPDIRECTORY", &temp);
+                job.set("AZURESUBSCRIPTION_SERVICE_CONNECTION_ID", world::CONNECTION);
+            }
+            Platform::Gitlab => job.set("RUNNER_TEMP_PROJECT_DIR", &temp),
+            Platform::Kubernetes => {
+                job.set("TMPDIR", &temp);
+                let file = job.path("token");
+                fs::write(&file, job.emulator.mint(platform, overrides)).unwrap();
+                job.set("AZURE_FEDERATED_TOKEN_FILE", &file);
+            }
+        }
+        job
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub fn unset(&mut self, name: &str) {
+        self.environment.remove(name);
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_azfed"));
+        command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
+        command.current_dir(self.directory.path());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        Outcome::of(&self.command(arguments).output().unwrap())
+    }
+
+    /// Every file in the job's temp.
+    pub fn left_in_temp(&self) -> Vec<PathBuf> {
+        files_below(&self.directory.path().join("temp"))
+    }
+
+    /// The secrets that stand in `text`, as they are, in base64 or in a URL, with mask commands left out.
+    pub fn leaks(&self, text: &str) -> Vec<String> {
+        let masks = ["::add-mask::", "##vso[task.setsecret]"];
+        let text: Vec<&str> =
+            text.lines().filter(|line| !masks.iter().any(|mask| line.starts_with(mask))).collect();
+        let text = text.join("\n");
+        let spelled = |secret: &str| {
+            let mut spellings = vec![secret.to_owned()];
+            for offset in 0..3 {
+                let encoded = STANDARD.encode([&b"   "[..offset], secret.as_bytes()].concat());
+                spellings.push(encoded[4..encoded.len() - 4].to_owned());
+            }
+            spellings.push(secret.replace('=', "%3D"));
+            spellings
+        };
+        let secrets = self.emulator.secrets();
+        secrets
+            .into_iter()
+            .filter(|secret| spelled(secret).iter().any(|spelling| text.contains(spelling)))
+            .collect()
+    }
+
+    /// The outcome as a snapshot has it: what changes from run to run is replaced.
+    pub fn show(&self, outcome: &Outcome) -> String {
+        let mut shown =
+            format!("exit code {}\n", outcome.code.map_or("none".to_owned(), |code| code.to_string()));
+        for (name, text) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
+            if !text.is_empty() {
+                let _ = write!(shown, "--- {name}\n{}", self.stable(text));
+                if !text.ends_with('\n') {
+                    shown.push('\n');
+                }
+            }
+        }
+        shown
+    }
+
+    /// Text without this run's ports, paths, ids and secrets.
+    pub fn stable(&self, text: &str) -> String {
+        let mut text = text.replace(self.directory.path().to_str().unwrap(), "<job>");
+        for secret in self.emulator.secrets() {
+            text = text.replace(&secret, "<secret>");
+        }
+        let address = self.emulator.http_url().replace("http://", "");
+        text.replace(&address, "<emulator>")
+    }
+}
+
+impl Outcome {
+    pub fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout.clone()).unwrap(),
+            stderr: String::from_utf8(output.stderr.clone()).unwrap(),
+        }
+    }
+
+    pub fn all(&self) -> String {
+        format!("{}\n{}", self.stdout, self.stderr)
+    }
+}
+
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+            files.push(path);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Compares with a snapshot, less what changes from run to run.
+macro_rules! assert_shown {
+    ($name:expr, $shown:expr) => {
+        insta::with_settings!({
+            omit_expression => true,
+            prepend_module_to_snapshot => false,
+            snapshot_path => "snapshots",
+            filters => vec![
+                (r"azfed-[A-Za-z0-9]{12}", "azfed-<random>"),
+                (r"trace [0-9a-f-]{36} correlation [0-9a-f-]{36} \S+ \S+", "trace <id> correlation <id> <time>"),
+                (r"until \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "until <time>"),
+                (r"trying again in \d+\.\d s", "trying again in <wait> s"),
+                (r"ghadelimiter_[0-9a-f-]{36}", "ghadelimiter_<random>"),
+                (r"\b1[789]\d{8}\b", "<seconds>"),
+                (r"expired \d+ s ago", "expired <some> s ago"),
+            ],
+        }, { insta::assert_snapshot!($name, $shown) });
+    };
+}
+pub(crate) use assert_shown;
