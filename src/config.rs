@@ -12,6 +12,10 @@ use crate::{
     ui::Runner,
 };
 
+const CLIENT_ID_HINT: &str = "the client id is the identity's, and no secret: `az identity show --name <identity> \
+                              --resource-group <group> --query clientId` (not the object or principal id)";
+const TENANT_ID_HINT: &str = "the tenant id is no secret: `az account show --query tenantId`";
+
 /// Why the input means nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,13 +82,8 @@ impl Error {
     /// The next steps.
     pub fn hints(&self) -> Hints {
         match self {
-            Self::Missing { what: "client id", .. } => Hints::one(
-                "the client id is the identity's, and no secret: `az identity show --name <identity> --resource-group <group> \
-                 --query clientId` (not the object or principal id)",
-            ),
-            Self::Missing { .. } => {
-                Hints::one("the tenant id is no secret: `az account show --query tenantId`")
-            }
+            Self::Missing { what: "client id", .. } => Hints::one(CLIENT_ID_HINT),
+            Self::Missing { .. } => Hints::one(TENANT_ID_HINT),
             Self::Variable { invalid: Invalid::UnexpandedMacro(_), .. } => Hints::one(
                 "define the variable in the pipeline or its variable group; in a template, pass it as a parameter",
             ),
@@ -94,7 +93,16 @@ impl Error {
             }
             Self::NoOutputs => Hints::one("use `azfed token` where a step needs the access token itself"),
             Self::NotGitHub(_) => Hints::one("leave `--output` to its default, or use `sh`"),
-            Self::Variable { .. } | Self::Cloud { .. } | Self::Usage(_) => Hints::none(),
+            Self::Variable { variable, .. } => match *variable {
+                names::azure::CLIENT_ID | names::arm::CLIENT_ID => Hints::one(CLIENT_ID_HINT),
+                names::azure::TENANT_ID | names::arm::TENANT_ID => Hints::one(TENANT_ID_HINT),
+                names::azure::AUTHORITY_HOST => Hints::one("unset it to use the cloud's own Entra"),
+                _ => Hints::one("the subscription id is no secret: `az account list --query [].id`"),
+            },
+            Self::Cloud { variable, .. } => {
+                Hints::one(format!("correct {variable}, or say `--cloud`, which goes before it"))
+            }
+            Self::Usage(_) => Hints::none(),
         }
     }
 }

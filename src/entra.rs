@@ -169,6 +169,7 @@ impl Error {
     pub fn hints(&self, presented: &Presented) -> Hints {
         let Some(refusal) = self.refusal() else {
             return match self {
+                Self::Http(http::Error::Certificate { .. }) => Hints::one(http::CERTIFICATE_HINT),
                 Self::Http(http::Error::Redirected { .. }) => {
                     Hints::one("check `--authority-host`: Entra's token endpoint does not redirect")
                 }
@@ -180,7 +181,12 @@ impl Error {
             };
         };
         let Some(row) = refusal.code().and_then(aadsts::row) else {
-            return Hints::one("look the code up at https://login.microsoftonline.com/error");
+            return Hints::one(match refusal.code() {
+                Some(code) => {
+                    format!("look the code up: https://login.microsoftonline.com/error?code={code}")
+                }
+                None => "see what this authority's documentation says about it".to_owned(),
+            });
         };
         let hints = Hints::one(row.fix);
         if row.shows_command {

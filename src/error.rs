@@ -79,12 +79,12 @@ pub enum Error {
     #[error(transparent)]
     Sink(#[from] sink::Error),
     /// Out of time.
-    #[error("gave up after {seconds} s{}", last.as_ref().map(|last| format!("; the last try said: {last}")).unwrap_or_default())]
+    #[error("gave up after {seconds} s{}", last.as_ref().map_or_else(String::new, |last| format!("; the last try said: {last}")))]
     Deadline {
         /// `--timeout`
         seconds: u64,
         /// What the last try said.
-        last: Option<String>,
+        last: Option<Box<Error>>,
     },
     /// A signal.
     #[error("interrupted by signal {0}")]
@@ -140,17 +140,28 @@ impl Error {
             Self::Entra { source, presented } => source.hints(presented),
             Self::State(error) => error.hints(),
             Self::Sink(error) => error.hints(),
-            Self::Deadline { .. } => Hints::one(
-                "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise `--timeout`",
+            Self::Deadline { last: Some(last), .. } => last.hints(),
+            Self::Deadline { last: None, .. } => Hints::one(
+                "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise \
+                 `--timeout`",
             ),
             Self::Interrupted(_) => Hints::none(),
+        }
+    }
+
+    /// The error of the last try, where time ran out; else this one.
+    fn last(&self) -> &Self {
+        match self {
+            Self::Deadline { last: Some(last), .. } => last,
+            other => other,
         }
     }
 
     /// The whole message, for stderr. No line starts with foreign text.
     pub fn render(&self) -> String {
         let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
-        if let Self::Entra { source, presented } = self {
+        let last = self.last();
+        if let Self::Entra { source, presented } = last {
             if let Some(cause) = source.cause() {
                 let _ = writeln!(out, "  {cause}");
             }
@@ -164,10 +175,10 @@ impl Error {
                 let _ = writeln!(out, "    {line}");
             }
         }
-        if let Self::Entra { source, .. } = self {
+        if let Self::Entra { source, .. } = last {
             out.push_str(&source.trace());
         }
-        if let Self::Platform(platform::Error::Refused { request_id: Some(id), .. }) = self {
+        if let Self::Platform(platform::Error::Refused { request_id: Some(id), .. }) = last {
             let _ = writeln!(out, "azfed: request {}", text::one_line(id));
         }
         out

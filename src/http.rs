@@ -31,6 +31,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection opened ahead of time is not used when it has waited longer than this.
 const PARKED_FOR: Duration = Duration::from_secs(20);
 
+/// The next step where a certificate is not trusted.
+pub const CERTIFICATE_HINT: &str = "a proxy that inspects TLS, or a server of your own? name its CA certificate, a PEM file, with SSL_CERT_FILE";
+
 /// What went wrong between here and a server. Never shows a URL: some carry authorisation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,6 +54,14 @@ pub enum Error {
         /// Host and port.
         host: String,
         /// What happened, from the outermost cause to the innermost.
+        reason: String,
+    },
+    /// The server's certificate is not one to trust.
+    #[error("{host}: {reason}")]
+    Certificate {
+        /// Host and port.
+        host: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// An answer larger than any that makes sense.
@@ -171,7 +182,14 @@ impl Channel {
     /// Sends a request and reads its answer.
     pub async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Answer, Error> {
         let host = || endpoint.host();
-        let transport = |error: reqwest::Error| Error::Transport { host: host(), reason: reason(&error) };
+        let transport = |error: reqwest::Error| {
+            let (host, reason) = (host(), reason(&error));
+            if is_certificate(&error) {
+                Error::Certificate { host, reason }
+            } else {
+                Error::Transport { host, reason }
+            }
+        };
         let mut response = request.send().await.map_err(transport)?;
         let status = response.status();
         let header = |name: &str| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
@@ -198,6 +216,20 @@ impl Channel {
         }
         Ok(Answer { status: status.as_u16(), body, retry_after, request_id })
     }
+}
+
+/// Whether TLS failed for the server's certificate: no later try would end better.
+fn is_certificate(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The causes of an error, outermost first, each said once.

@@ -195,7 +195,9 @@ impl Error {
     /// Whether this is the network's fault.
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Http { source, .. } => matches!(source, http::Error::Transport { .. }),
+            Self::Http { source, .. } => {
+                matches!(source, http::Error::Transport { .. } | http::Error::Certificate { .. })
+            }
             Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
             _ => false,
         }
@@ -251,6 +253,7 @@ impl Error {
             Self::Http { source: http::Error::NoRoots { .. }, .. } => {
                 Hints::one("unset the variable to use the system's certificates")
             }
+            Self::Http { source: http::Error::Certificate { .. }, .. } => Hints::one(http::CERTIFICATE_HINT),
             Self::Http { .. } => Hints::one(
                 "check that this machine reaches the platform: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA (SSL_CERT_FILE)",
             ),
@@ -296,13 +299,15 @@ impl Platform {
         }
     }
 
-    /// The platform's name, as its owner writes it.
-    pub fn name(&self) -> &'static str {
+    /// Who supplies the assertion, for messages.
+    pub fn describe(&self) -> String {
         match self {
-            Self::GitHub(_) => github::NAME,
-            Self::GitLab(_) => gitlab::NAME,
-            Self::AzureDevOps(_) => azure_devops::NAME,
-            Self::Stored(_) => "OIDC token",
+            Self::GitHub(_) => github::NAME.to_owned(),
+            Self::GitLab(gitlab) => format!("{} in {}", gitlab::NAME, gitlab.variable),
+            Self::AzureDevOps(azure_devops) => {
+                format!("{} for service connection {}", azure_devops::NAME, azure_devops.connection())
+            }
+            Self::Stored(stored) => stored.place(),
         }
     }
 
@@ -440,7 +445,7 @@ mod tests {
             assertion_env: None,
             assertion_file: None,
             service_connection_id: None,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
         }
     }
 

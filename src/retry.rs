@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn retry_after_forms() {
-        assert_eq!(retry_after("120", None), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("120", None), Some(Duration::from_mins(2)));
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", Some(date)), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:00 GMT", Some(date)), Some(Duration::ZERO));

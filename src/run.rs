@@ -78,11 +78,20 @@ fn writes_commands(output: Output) -> bool {
 
 /// clap's own words for a wrong command line, and for help.
 fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
-    // a log that cannot be written to is no reason for another exit code
-    let _ = error.print();
     if !error.use_stderr() {
+        // a reader that went away has what it wanted
+        let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    let rendered = error.render().to_string();
+    let lines = rendered.lines().map(|line| {
+        let indent = if line.starts_with(' ') { "  " } else { "" };
+        format!("{indent}{}\n", text::one_line(line))
+    });
+    let rendered = format!("azfed: {}", lines.collect::<String>());
+    let ui =
+        Ui { verbose: false, quiet: false, runner: platform::runner(env), mask_stream: MaskStream::Stderr };
+    ui.error(rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: "), &rendered);
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
     let is_login = words.iter().find(|word| !word.starts_with('-')) == Some(&"login");
     let named = words.iter().any(|word| word.starts_with("--output"));
@@ -246,7 +255,7 @@ struct Exchange<'a> {
     target: &'a Target,
     entra: Option<(Channel, Endpoint)>,
     ui: &'a Ui,
-    last_error: RefCell<Option<String>>,
+    last_error: RefCell<Option<Error>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -263,7 +272,7 @@ impl<'a> Exchange<'a> {
         let entra = token_endpoint
             .map(|endpoint| Ok::<_, Error>((http.channel(&endpoint)?, endpoint)))
             .transpose()?;
-        ui.debug(&format!("OIDC token from {}, audience {}", platform.name(), target.audience));
+        ui.debug(&format!("takes the OIDC token of {}, audience {}", platform.describe(), target.audience));
         Ok(Self { http, platform, target, entra, ui, last_error: RefCell::default() })
     }
 
@@ -275,7 +284,10 @@ impl<'a> Exchange<'a> {
     ) -> Result<T, Error> {
         match tokio::time::timeout(timeout, work).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::Deadline { seconds: timeout.as_secs(), last: self.last_error.take() }),
+            Err(_) => Err(Error::Deadline {
+                seconds: timeout.as_secs(),
+                last: self.last_error.take().map(Box::new),
+            }),
         }
     }
 
@@ -310,15 +322,19 @@ impl<'a> Exchange<'a> {
     async fn assertion(&self) -> Result<Assertion, Error> {
         let mut next = 2;
         loop {
-            match self.platform.fetch_assertion(&self.http, &self.target.audience, self.ui).await {
+            let error = match self.platform.fetch_assertion(&self.http, &self.target.audience, self.ui).await
+            {
                 Ok(assertion) => return Ok(assertion),
-                Err(error) if error.is_transient() => {
-                    match retry::wait(next, error.retry_after(), fastrand::f64()) {
-                        Some(wait) => self.pause(&error, wait).await,
-                        None => return Err(error.into()),
-                    }
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => error,
+            };
+            let wait = if error.is_transient() {
+                retry::wait(next, error.retry_after(), fastrand::f64())
+            } else {
+                None
+            };
+            match wait {
+                Some(wait) => self.pause(error.into(), wait).await,
+                None => return Err(error.into()),
             }
             next += 1;
         }
@@ -351,15 +367,16 @@ impl<'a> Exchange<'a> {
                 }
                 Verdict::FreshAssertion | Verdict::Stop => None,
             };
-            let Some(wait) = wait else {
-                let presented = Presented {
-                    claims: presented.claims.clone(),
-                    audience: self.target.audience.clone(),
-                    identity: identity.clone(),
-                };
-                return Err(Error::Entra { source: error, presented: Box::new(presented) });
+            let presented = Presented {
+                claims: presented.claims.clone(),
+                audience: self.target.audience.clone(),
+                identity: identity.clone(),
             };
-            self.pause(&error, wait).await;
+            let error = Error::Entra { source: error, presented: Box::new(presented) };
+            match wait {
+                Some(wait) => self.pause(error, wait).await,
+                None => return Err(error),
+            }
             if self.platform.is_renewable() {
                 fresh = Some(self.assertion().await?);
             }
@@ -367,9 +384,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    async fn pause(&self, error: &(impl std::error::Error + ?Sized), wait: std::time::Duration) {
+    async fn pause(&self, error: Error, wait: std::time::Duration) {
         self.ui.info(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
-        self.last_error.replace(Some(error.to_string()));
+        self.last_error.replace(Some(error));
         tokio::time::sleep(wait).await;
     }
 }

@@ -78,6 +78,7 @@ fn job() -> JobOverrides {
     JobOverrides::default()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every use is an override that is set")]
 fn text(value: &str) -> Option<String> {
     Some(value.to_owned())
 }

@@ -1,5 +1,7 @@
 //! The shipped binary against the emulator: `env_clear()`, then only what the platform sets.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is how it fails")]
+
 mod exchange;
 mod failures;
 mod harness;
