@@ -9,6 +9,7 @@ experiment puts 100 ms of round-trip time before the emulator and counts round t
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,14 +46,14 @@ def environment(emulator, directory):
 
 def measure(command, variables):
     """Wall and CPU seconds of a command and all that it starts."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     wall = time.perf_counter() - started
-    after = os.times()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         sys.exit(f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return wall, cpu
 
 

@@ -291,12 +291,10 @@ fn run(scenario: &Scenario, command: &str) {
     assert_eq!(job.leaks(&printed), Vec::<String>::new(), "{name}: {command}");
     assert_eq!(job.leaks(&job.read("GITHUB_STEP_SUMMARY")), Vec::<String>::new(), "{name}: {command}");
     assert_eq!(job.left_in_temp(), Vec::<std::path::PathBuf>::new(), "{name}: {command}");
-    let in_urls: String = job
-        .emulator
-        .requests()
-        .iter()
-        .map(|request| format!("{} {:?}\n", request.path, request.query))
-        .collect();
+    let requests = job.emulator.requests();
+    let in_urls: Vec<String> =
+        requests.iter().map(|request| format!("{} {:?}", request.path, request.query)).collect();
+    let in_urls = in_urls.join("\n");
     assert_eq!(job.leaks(&in_urls), Vec::<String>::new(), "{name}: {command}");
     for line in outcome.stderr.lines() {
         let command = line.trim_start().starts_with("::") || line.contains("##[") || line.contains("##vso[");

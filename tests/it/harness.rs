@@ -13,26 +13,26 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use tempfile::TempDir;
 
 /// One emulator and one job of one platform.
-pub struct Job {
-    pub emulator: Emulator,
-    pub directory: TempDir,
-    pub environment: BTreeMap<String, String>,
+pub(crate) struct Job {
+    pub(crate) emulator: Emulator,
+    pub(crate) directory: TempDir,
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// How a run of azfed ended.
 #[derive(Debug)]
-pub struct Outcome {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Job {
-    pub fn new(platform: Platform) -> Self {
+    pub(crate) fn new(platform: Platform) -> Self {
         Self::with(platform, &JobOverrides::default())
     }
 
-    pub fn with(platform: Platform, overrides: &JobOverrides) -> Self {
+    pub(crate) fn with(platform: Platform, overrides: &JobOverrides) -> Self {
         let emulator = Emulator::start(Options::default()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("temp")).unwrap();
@@ -72,40 +72,40 @@ impl Job {
         job
     }
 
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
-    pub fn unset(&mut self, name: &str) {
+    pub(crate) fn unset(&mut self, name: &str) {
         self.environment.remove(name);
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_azfed"));
         command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
         command.current_dir(self.directory.path());
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
         Outcome::of(&self.command(arguments).output().unwrap())
     }
 
     /// Every file in the job's temp.
-    pub fn left_in_temp(&self) -> Vec<PathBuf> {
+    pub(crate) fn left_in_temp(&self) -> Vec<PathBuf> {
         files_below(&self.directory.path().join("temp"))
     }
 
     /// The secrets that stand in `text`, as they are, in base64 or in a URL, with mask commands left out.
-    pub fn leaks(&self, text: &str) -> Vec<String> {
+    pub(crate) fn leaks(&self, text: &str) -> Vec<String> {
         let masks = ["::add-mask::", "##vso[task.setsecret]"];
         let text: Vec<&str> =
             text.lines().filter(|line| !masks.iter().any(|mask| line.starts_with(mask))).collect();
@@ -127,7 +127,7 @@ impl Job {
     }
 
     /// The outcome as a snapshot has it: what changes from run to run is replaced.
-    pub fn show(&self, outcome: &Outcome) -> String {
+    pub(crate) fn show(&self, outcome: &Outcome) -> String {
         let mut shown =
             format!("exit code {}\n", outcome.code.map_or("none".to_owned(), |code| code.to_string()));
         for (name, text) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
@@ -142,7 +142,7 @@ impl Job {
     }
 
     /// Text without this run's ports, paths, ids and secrets.
-    pub fn stable(&self, text: &str) -> String {
+    pub(crate) fn stable(&self, text: &str) -> String {
         let mut text = text.replace(self.directory.path().to_str().unwrap(), "<job>");
         for secret in self.emulator.secrets() {
             text = text.replace(&secret, "<secret>");
@@ -153,7 +153,7 @@ impl Job {
 }
 
 impl Outcome {
-    pub fn of(output: &std::process::Output) -> Self {
+    pub(crate) fn of(output: &std::process::Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout.clone()).unwrap(),
@@ -161,12 +161,12 @@ impl Outcome {
         }
     }
 
-    pub fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 }
 
-pub fn files_below(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

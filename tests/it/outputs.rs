@@ -1,6 +1,6 @@
 //! What is handed over, byte for byte.
 
-use std::{fs, process::Stdio};
+use std::{fmt::Write, fs, process::Stdio};
 
 use azfed_emulator::{JobOverrides, Platform};
 
@@ -18,7 +18,7 @@ fn files(job: &Job) -> String {
     for path in job.left_in_temp() {
         if path.is_file() {
             let name = path.strip_prefix(job.directory.path()).unwrap().display().to_string();
-            shown.push_str(&format!("--- {name}\n{}\n", job.stable(&fs::read_to_string(&path).unwrap())));
+            let _ = writeln!(shown, "--- {name}\n{}", job.stable(&fs::read_to_string(&path).unwrap()));
         }
     }
     shown
@@ -29,7 +29,7 @@ fn github() {
     let (job, outcome) = login(Platform::Github, &["--verbose", "--output-access-token"]);
     let mut shown = job.show(&outcome);
     for name in ["GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY"] {
-        shown.push_str(&format!("--- {name}\n{}", job.stable(&job.read(name))));
+        let _ = write!(shown, "--- {name}\n{}", job.stable(&job.read(name)));
     }
     assert_shown!("github", shown + &files(&job));
 }
