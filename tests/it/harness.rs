@@ -147,8 +147,11 @@ impl Job {
         for secret in self.emulator.secrets() {
             text = text.replace(&secret, "<secret>");
         }
-        let address = self.emulator.http_url().replace("http://", "");
-        text.replace(&address, "<emulator>")
+        for url in [self.emulator.http_url(), self.emulator.https_url()] {
+            let (_, address) = url.split_once("://").unwrap();
+            text = text.replace(address, "<emulator>");
+        }
+        text
     }
 }
 
