@@ -18,9 +18,7 @@ const input = (name) => (process.env[`INPUT_${name.toUpperCase()}`] ?? "").trim(
 
 class Refusal extends Error {}
 
-function sha256(bytes) {
-  return createHash("sha256").update(bytes).digest("hex");
-}
+const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
 // The committed table says which file this commit of the action runs: pinning the action pins the binary.
 function pinned() {
@@ -44,14 +42,13 @@ function releases() {
 }
 
 async function download(url) {
-  let answer;
   try {
-    answer = await fetch(url, { signal: AbortSignal.timeout(120_000) });
+    const answer = await fetch(url, { signal: AbortSignal.timeout(120_000) });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    return Buffer.from(await answer.arrayBuffer());
   } catch (error) {
-    throw new Refusal(`${url} could not be downloaded (${error.cause?.message ?? error.message}): check the proxy, or set download-url to a mirror`);
+    throw new Refusal(`${url} could not be downloaded (${error.cause?.message ?? error.message}): check the proxy, set download-url to a mirror, or name a binary in AZFED_BINARY`);
   }
-  if (!answer.ok) throw new Refusal(`${url} answered ${answer.status}: set download-url to a mirror, or name a binary in AZFED_BINARY`);
-  return Buffer.from(await answer.arrayBuffer());
 }
 
 // The bytes that were verified are the bytes that run: from the job's own temp, not from a cache that jobs share.
