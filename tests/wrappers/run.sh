@@ -42,5 +42,6 @@ once wrappers-js tests/wrappers/js/package-lock.json npm_ci tests/wrappers/js "$
 task=azure-pipelines/tasks/AzureFederatedLoginV1
 once wrappers-task $task/package-lock.json npm_ci $task "$tools/wrappers-task"
 command -v rsync >/dev/null || install_debian_packages rsync
-command -v busybox >/dev/null || install_debian_packages busybox-static
-exec python3 tests/wrappers/run.py --azfed "$AZFED_BINARY" --emulator "$AZFED_EMULATOR" --tools "$tools" "$@"
+# linked dynamically: the static one's wget cannot resolve names in another root
+ldd "$(command -v busybox)" >/dev/null 2>&1 || install_debian_packages busybox
+exec "$tools/wrappers-venv/bin/python" tests/wrappers/run.py --azfed "$AZFED_BINARY" --emulator "$AZFED_EMULATOR" --tools "$tools" "$@"
