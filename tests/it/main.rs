@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is how it fails")]
 
+mod docs;
 mod exchange;
 mod failures;
 mod harness;

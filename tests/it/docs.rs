@@ -1,0 +1,106 @@
+//! Docs that can drift.
+
+use std::{fs, path::Path};
+
+use azfed::{cli::Args, env::names};
+use clap::CommandFactory;
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+#[test]
+fn one_version_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(read("packaging/version").trim(), version);
+    assert!(read("CHANGELOG.md").contains(&format!("\n## {version}")));
+    assert!(read("azure-pipelines/vss-extension.json").contains(&format!("\"version\": \"{version}\"")));
+    assert!(read("gitlab/templates/azure-login.yml").contains(&format!("      default: {version}\n")));
+}
+
+#[test]
+fn the_readme_has_every_command_and_flag() {
+    let readme = read("README.md");
+    let mut command = Args::command();
+    command.build();
+    for subcommand in command.get_subcommands() {
+        assert!(readme.contains(&format!("`azfed {}", subcommand.get_name())), "{}", subcommand.get_name());
+        for flag in subcommand.get_arguments().filter_map(clap::Arg::get_long) {
+            let known = ["help", "version", "verbose", "quiet", "output-access-token"];
+            assert!(known.contains(&flag) || readme.contains(&format!("--{flag}")), "--{flag}");
+        }
+    }
+}
+
+#[test]
+fn the_docs_have_every_variable_that_is_set_or_read_as_a_setting() {
+    let docs = read("README.md")
+        + &read("docs/terraform.md")
+        + &read("docs/github.md")
+        + &read("docs/azure-devops.md");
+    for name in [
+        names::azure::CLIENT_ID,
+        names::azure::TENANT_ID,
+        names::azure::SUBSCRIPTION_ID,
+        names::azure::ENVIRONMENT,
+        names::azure::AUTHORITY_HOST,
+        names::azure::FEDERATED_TOKEN_FILE,
+        names::azure::CONFIG_DIR,
+        names::azure::EXTENSION_DIR,
+        names::azure::SUBSCRIPTION_SERVICE_CONNECTION_ID,
+        names::azure::ID_TOKEN,
+        names::azure::OIDC_TOKEN,
+        names::arm::CLIENT_ID,
+        names::arm::TENANT_ID,
+        names::arm::SUBSCRIPTION_ID,
+        names::arm::ENVIRONMENT,
+        names::arm::USE_OIDC,
+        names::arm::OIDC_TOKEN,
+        names::arm::OIDC_TOKEN_FILE_PATH,
+        names::arm::OIDC_REQUEST_URL,
+        names::arm::CLIENT_SECRET,
+        names::arm::CLIENT_CERTIFICATE,
+        names::arm::CLIENT_CERTIFICATE_PATH,
+        names::arm::ADO_PIPELINE_SERVICE_CONNECTION_ID,
+        names::arm::OIDC_AZURE_SERVICE_CONNECTION_ID,
+        names::gitlab::OIDC_TOKEN,
+        names::azure_devops::ACCESS_TOKEN,
+        names::system::SSL_CERT_FILE,
+        names::azfed::LOGIN_DIR,
+    ] {
+        assert!(docs.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn the_action_has_every_input_in_its_docs() {
+    let action = read("action.yml");
+    let docs = read("docs/github.md");
+    let inputs = action.split("\ninputs:\n").nth(1).unwrap().split("\noutputs:\n").next().unwrap();
+    for input in inputs.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let name = input.trim().trim_end_matches(':');
+        assert!(docs.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in [
+        "README.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "docs/github.md",
+        "docs/gitlab.md",
+        "docs/azure-devops.md",
+        "docs/terraform.md",
+    ] {
+        let directory = root.join(file).parent().unwrap().to_owned();
+        for link in
+            read(file).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(ToOwned::to_owned))
+        {
+            let path = link.split('#').next().unwrap();
+            assert!(link.starts_with("http") || directory.join(path).exists(), "{file}: {link}");
+        }
+    }
+}
