@@ -77,7 +77,7 @@ pub struct Refusal {
     pub error_description: String,
     /// The AADSTS numbers: what to decide on.
     #[serde(default)]
-    pub error_codes: Vec<u32>,
+    pub error_codes: Vec<u64>,
     /// When.
     #[serde(default)]
     pub timestamp: String,
@@ -92,7 +92,7 @@ pub struct Refusal {
 impl Refusal {
     /// The AADSTS number.
     pub fn code(&self) -> Option<u32> {
-        self.error_codes.first().copied()
+        self.error_codes.first().and_then(|code| u32::try_from(*code).ok())
     }
 
     fn label(&self) -> String {
@@ -126,6 +126,10 @@ impl Error {
         match self {
             Self::Refused(refusal) => {
                 refusal.code().and_then(aadsts::row).map_or(Verdict::Stop, |row| row.class.verdict(None))
+            }
+            // an answer that is not Entra's (a proxy's page, say) and that no later request would change
+            Self::Unavailable { status, refusal: None, .. } if !retry::is_transient_status(*status) => {
+                Verdict::Stop
             }
             Self::Unavailable { retry_after, refusal, .. } => refusal
                 .as_deref()

@@ -170,9 +170,9 @@ impl Error {
             }
         }
         for hint in self.hints().iter() {
-            let _ = writeln!(out, "azfed: hint: {}", hint.text);
+            let _ = writeln!(out, "azfed: hint: {}", text::inert(&hint.text));
             for line in &hint.lines {
-                let _ = writeln!(out, "    {line}");
+                let _ = writeln!(out, "    {}", text::inert(line));
             }
         }
         if let Self::Entra { source, .. } = last {

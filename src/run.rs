@@ -225,6 +225,9 @@ fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {
     Ok(())
 }
 
+/// Longest settings file of the user's that is read.
+const LONGEST_SETTINGS: u64 = 1 << 20;
+
 /// What the user's environment has, that a plan must know of.
 fn before(env: &Env) -> Before {
     let home =
@@ -232,7 +235,12 @@ fn before(env: &Env) -> Before {
     let users_own = home.map(|home| home.join(".azure"));
     // an earlier login's private directory has the user's settings in it already
     let settings = env.get(names::azure::CONFIG_DIR).map(PathBuf::from).or_else(|| users_own.clone());
-    let read = |name: &str| fs::read_to_string(settings.as_ref()?.join(name)).ok();
+    let read = |name: &str| {
+        let path = settings.as_ref()?.join(name);
+        let metadata = fs::metadata(&path).ok()?;
+        let readable = metadata.is_file() && metadata.len() <= LONGEST_SETTINGS;
+        readable.then(|| fs::read_to_string(path).ok()).flatten()
+    };
     let extensions =
         users_own.map(|directory| directory.join("cliextensions")).filter(|directory| directory.is_dir());
     Before {

@@ -96,6 +96,11 @@ pub fn now() -> u64 {
 
 /// The job's temp: the platform's own, which it empties, else the system's. Never the workspace.
 pub fn temp(env: &Env) -> PathBuf {
+    temps(env).remove(0)
+}
+
+/// Every directory that is or was the job's temp: one may be made after the login.
+fn temps(env: &Env) -> Vec<PathBuf> {
     let platforms_own = match platform::runner(env) {
         Runner::GitHub => Some(names::github::RUNNER_TEMP),
         Runner::AzureDevOps => Some(names::azure_devops::AGENT_TEMP_DIRECTORY),
@@ -103,13 +108,10 @@ pub fn temp(env: &Env) -> PathBuf {
         Runner::Silent => None,
     };
     let systems_own = if cfg!(windows) { names::system::TEMP } else { names::system::TMPDIR };
-    platforms_own
-        .into_iter()
-        .chain([systems_own])
-        .filter_map(|name| env.get(name))
-        .map(PathBuf::from)
-        .find(|path| path.is_dir())
-        .unwrap_or_else(|| PathBuf::from(if cfg!(windows) { r"C:\Windows\Temp" } else { "/tmp" }))
+    let named =
+        platforms_own.into_iter().chain([systems_own]).filter_map(|name| env.get(name)).map(PathBuf::from);
+    let last = PathBuf::from(if cfg!(windows) { r"C:\Windows\Temp" } else { "/tmp" });
+    named.filter(|path| path.is_dir()).chain([last]).collect()
 }
 
 /// What tells one job from another that shares its temp; empty outside of CI.
@@ -209,8 +211,12 @@ pub fn remove(env: &Env) -> Result<Vec<PathBuf>, Error> {
         }
         let job = job(env);
         if !job.is_empty() {
-            let siblings = fs::read_dir(temp(env)).into_iter().flatten().flatten().map(|entry| entry.path());
-            found.extend(siblings.filter(|path| manifest(path).is_some_and(|manifest| manifest.job == job)));
+            for temp in temps(env) {
+                let siblings = fs::read_dir(temp).into_iter().flatten().flatten().map(|entry| entry.path());
+                found.extend(
+                    siblings.filter(|path| manifest(path).is_some_and(|manifest| manifest.job == job)),
+                );
+            }
         }
     }
     found.sort();

@@ -10,8 +10,13 @@ const LONGEST: usize = 2000;
 /// `src/Microsoft.VisualStudio.Services.Agent/Command.cs`). So line breaks and control characters become spaces,
 /// and those three marks are broken up. Marks that would turn the direction of the text are dropped.
 pub fn one_line(foreign: &str) -> String {
+    inert(foreign.trim())
+}
+
+/// The same, with white space at the ends kept.
+pub fn inert(foreign: &str) -> String {
     let mut line = String::with_capacity(foreign.len().min(LONGEST));
-    for character in foreign.trim().chars() {
+    for character in foreign.chars() {
         if line.len() >= LONGEST {
             line.push('…');
             break;

@@ -202,6 +202,14 @@ fn entra() -> Vec<Scenario> {
         Scenario::entra("throttled", 90_055, 5),
         Scenario::entra("passing fault", 90_033, 5),
         scenario("entra is down", Github, 5).fault("entra.token", status(502)),
+        scenario("a page of another server", Github, 5).fault(
+            "entra.token",
+            Action::Status {
+                status: 403,
+                body: "<html>::error::blocked by policy</html>".to_owned(),
+                headers: std::iter::empty::<(String, String)>().collect(),
+            },
+        ),
         scenario("entra drops", Github, 5).fault("entra.token", Action::Drop),
         scenario("entra resets", Github, 5).fault("entra.token", Action::ResetMidBody),
         scenario("entra answers nothing", Github, 5).fault("entra.token", Action::Empty),
