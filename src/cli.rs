@@ -2,7 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help texts, and terminals show no markup")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
@@ -38,6 +38,8 @@ pub struct Args {
 pub enum Command {
     /// Log this job in: later steps' terraform, az and SDKs work, with no secret anywhere
     Login(LoginArgs),
+    /// Run a command with a login that never expires, and that never touches the disk
+    Exec(ExecArgs),
     /// Print an access token for one resource, alone, on stdout
     Token(TokenArgs),
     /// Print the platform's OIDC token (the assertion), alone, on stdout
@@ -51,6 +53,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
+            Self::Exec(_) => "exec",
             Self::Token(_) => "token",
             Self::Assertion(_) => "assertion",
             Self::Logout => "logout",
@@ -83,6 +86,29 @@ pub struct LoginArgs {
     /// On GitHub, put the first scope's access token into the step's output `access-token` (masked)
     #[arg(long)]
     pub output_access_token: bool,
+}
+
+/// `azfed exec`
+#[derive(Debug, clap::Args)]
+pub struct ExecArgs {
+    /// Who to be
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Which clients the login is for
+    #[arg(long = "for", value_name = "CLIENTS", value_delimiter = ',', default_value = "terraform,az,sdk")]
+    pub consumers: Vec<Consumer>,
+
+    /// The only resources that the command may ask for, as URIs or `/.default` scopes; repeatable [default: any]
+    #[arg(long = "allow-scope", value_name = "SCOPE")]
+    pub allowed: Vec<Scope>,
+
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// `azfed token`

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
 use crate::{
-    cli::{CloudArgs, Consumer, IdentityArgs, LoginArgs, Output, SourceArgs, TokenArgs},
+    cli::{CloudArgs, Consumer, ExecArgs, IdentityArgs, LoginArgs, Output, SourceArgs, TokenArgs},
     cloud::{Cloud, CloudName, UnknownCloud},
     env::{Env, names},
     error::Hints,
@@ -217,6 +217,28 @@ impl Token {
             identity: Identity::resolve(&args.identity, env, &mut Vec::new())?,
             scope: args.scope.clone().unwrap_or_else(|| target.cloud.resource_manager_scope()),
             target,
+            timeout: timeout(&args.source),
+        })
+    }
+}
+
+/// `azfed exec`, as meant.
+#[derive(Debug)]
+pub struct Exec {
+    /// Who to be.
+    pub identity: Identity,
+    /// Where.
+    pub target: Target,
+    /// All tries for one token together.
+    pub timeout: Duration,
+}
+
+impl Exec {
+    /// Flags and variables in, meaning out.
+    pub fn resolve(args: &ExecArgs, env: &Env) -> Result<Self, Error> {
+        Ok(Self {
+            identity: Identity::resolve(&args.identity, env, &mut Vec::new())?,
+            target: Target::resolve(&args.identity.cloud, env)?,
             timeout: timeout(&args.source),
         })
     }

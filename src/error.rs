@@ -86,6 +86,17 @@ pub enum Error {
         /// What the last try said.
         last: Option<Box<Error>>,
     },
+    /// The endpoints of `exec`.
+    #[error("no port on 127.0.0.1 could be opened for the command: {0}")]
+    Endpoints(std::io::Error),
+    /// The command of `exec`.
+    #[error("{program} could not be run: {reason}")]
+    Command {
+        /// Its name, one line, harmless.
+        program: String,
+        /// Why not.
+        reason: std::io::Error,
+    },
     /// A signal.
     #[error("interrupted by signal {0}")]
     Interrupted(u8),
@@ -124,6 +135,8 @@ impl Error {
                 }
             }
             Self::State(_) | Self::Sink(_) => 1,
+            Self::Endpoints(_) => 1,
+            Self::Command { reason, .. } => crate::exec::not_started(reason),
             Self::Interrupted(signal) => 128_u8.saturating_add(*signal),
         }
     }
@@ -145,7 +158,8 @@ impl Error {
                 "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise \
                  `--timeout`",
             ),
-            Self::Interrupted(_) => Hints::none(),
+            Self::Command { .. } => Hints::one("the command follows `--`: azfed exec -- terraform apply"),
+            Self::Endpoints(_) | Self::Interrupted(_) => Hints::none(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The commands, stage after stage.
 
-use std::{cell::RefCell, ffi::OsString, fs, future::Future, path::PathBuf, process::ExitCode};
+use std::{cell::RefCell, ffi::OsString, fs, future::Future, path::PathBuf, process::ExitCode, rc::Rc};
 
 use anyhow::Context;
 use clap::Parser;
@@ -8,14 +8,19 @@ use futures_util::future::try_join_all;
 
 use crate::{
     assertion::Assertion,
-    cli::{Args, AssertionArgs, Command, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat},
+    cli::{
+        Args, AssertionArgs, Command, Consumer, ExecArgs, LoginArgs, Output, SourceArgs, TokenArgs,
+        TokenFormat,
+    },
     config::{self, Identity, Login, Target, Token},
+    endpoints::{Endpoints, vault::Vault},
     entra::{self, AccessToken},
     env::{Env, names},
     error::{Error, Presented},
+    exec,
     export::{self, Before, Granted, azure_cli::UserSettings},
     http::{Channel, Http},
-    identifiers::{Endpoint, Scope},
+    identifiers::{Audience, Endpoint, Scope},
     platform::{self, Platform},
     retry::{self, Verdict},
     secret::Secret,
@@ -37,15 +42,17 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
     };
     let asked = env.get(names::github::RUNNER_DEBUG) == Some("1")
         || env.get(names::azure_devops::DEBUG).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let ui = Ui {
+    let ui = Rc::new(Ui {
         verbose: args.verbose || (asked && !args.quiet),
         quiet: args.quiet,
         runner: platform::runner(env),
         mask_stream,
-    };
-    let outcome = runtime().map(|runtime| runtime.block_on(run(&args.command, env, &ui)));
+    });
+    let outcome = runtime().map(|runtime| {
+        runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui)))
+    });
     match outcome {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => {
             let code = error.exit_code();
             let rendered = error.render();
@@ -109,17 +116,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the event loop could not be started")
 }
 
-async fn run(command: &Command, env: &Env, ui: &Ui) -> Result<(), Error> {
+/// Runs a command; the exit code is the child's, where there is one.
+async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     match command {
-        Command::Login(args) => interruptible(login(args, env, ui)).await,
-        Command::Token(args) => interruptible(token(args, env, ui)).await,
-        Command::Assertion(args) => interruptible(assertion(args, env, ui)).await,
-        Command::Logout => logout(env, ui),
+        Command::Login(args) => interruptible(login(args, env, ui)).await?,
+        Command::Exec(args) => return exec(args, env, ui).await,
+        Command::Token(args) => interruptible(token(args, env, ui)).await?,
+        Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
+        Command::Logout => logout(env, ui)?,
     }
+    Ok(0)
 }
 
 /// Lets a signal end the work in an orderly way, so that what was begun is undone.
-async fn interruptible(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+async fn interruptible<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -145,7 +155,7 @@ async fn interruptible(work: impl Future<Output = Result<(), Error>>) -> Result<
     }
 }
 
-async fn login(args: &LoginArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
+async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let login = Login::resolve(args, env)?;
     for warning in &login.warnings {
         ui.warning(warning);
@@ -182,7 +192,62 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
     Ok(())
 }
 
-async fn token(args: &TokenArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
+/// A child process with endpoints of its own. The first token is got before it starts: a login that does not work is
+/// said by azfed, and not by whatever the command makes of it.
+async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
+    let meant = config::Exec::resolve(args, env)?;
+    let exchange = Rc::new(Exchange::prepare(env, &args.source, &meant.target, Some(&meant.identity), ui)?);
+    let first = args.allowed.first().cloned().unwrap_or_else(|| meant.target.cloud.resource_manager_scope());
+    let scopes = [first];
+    let acquired = exchange.within(meant.timeout, exchange.acquire(&meant.identity, &scopes));
+    let (assertion, tokens) = interruptible(acquired).await?;
+    let endpoints = Endpoints::open().await.map_err(Error::Endpoints)?;
+
+    // az wants a directory; what stands in it is no secret, and it goes with this process
+    let directory = if args.consumers.contains(&Consumer::Az) {
+        let directory = LoginDirectory::create(env, &meant.identity)?;
+        let profile = exec::azure_profile(&meant.identity, meant.target.cloud);
+        directory.write(&export::azure_cli::endpoint_files(
+            profile,
+            meant.target.cloud,
+            &before(env).azure_cli,
+        ))?;
+        Some(directory)
+    } else {
+        None
+    };
+    let azure = directory.as_ref().map(|directory| format!("{}/{}", directory.path(), export::AZURE_CLI_DIR));
+    let environment =
+        exec::environment(env, &endpoints, &meant.identity, &meant.target, &args.consumers, azure.as_deref());
+    for name in &environment.removed {
+        ui.debug(&format!("the command does not get {name}"));
+    }
+    for (name, _) in &environment.set {
+        ui.debug(&format!("the command gets {name}"));
+    }
+    for key in [&endpoints.keys().identity, &endpoints.keys().oidc, &endpoints.keys().path] {
+        ui.mask(key).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
+    }
+    let vault =
+        Rc::new(Vault::new(exchange, meant.identity, args.allowed.clone(), assertion, tokens, meant.timeout));
+    let server = tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
+    let program =
+        args.command.first().map(|program| text::one_line(&program.to_string_lossy())).unwrap_or_default();
+    let failed = |reason| Error::Command { program: program.clone(), reason };
+    let mut child = exec::spawn(&args.command, &environment).map_err(failed)?;
+    let status = exec::wait(&mut child).await.map_err(failed)?;
+    server.abort();
+    let asked_for = vault.asked_for();
+    for (resource, times) in &asked_for {
+        ui.info(&format!("{program} asked for {resource}: {times}"));
+    }
+    if let Err(error) = github::summarise(env, &github::asked_for_summary(&program, &asked_for)) {
+        ui.debug(&format!("the job's summary could not be written: {error}"));
+    }
+    Ok(exec::exit_code(status))
+}
+
+async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let token = Token::resolve(args, env)?;
     let exchange = Exchange::prepare(env, &args.source, &token.target, Some(&token.identity), ui)?;
     let scopes = [token.scope];
@@ -206,7 +271,7 @@ async fn token(args: &TokenArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
     Ok(())
 }
 
-async fn assertion(args: &AssertionArgs, env: &Env, ui: &Ui) -> Result<(), Error> {
+async fn assertion(args: &AssertionArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let target = Target::resolve(&args.cloud, env)?;
     let exchange = Exchange::prepare(env, &args.source, &target, None, ui)?;
     let assertion = exchange.within(config::timeout(&args.source), exchange.assertion()).await?;
@@ -257,22 +322,23 @@ fn before(env: &Env) -> Before {
 }
 
 /// The way from a platform to Entra, with everything that is shared between its tries.
-struct Exchange<'a> {
+#[derive(Debug)]
+pub struct Exchange {
     http: Http,
     platform: Platform,
-    target: &'a Target,
+    target: Target,
     entra: Option<(Channel, Endpoint)>,
-    ui: &'a Ui,
+    ui: Rc<Ui>,
     last_error: RefCell<Option<Error>>,
 }
 
-impl<'a> Exchange<'a> {
+impl Exchange {
     fn prepare(
         env: &Env,
         source: &SourceArgs,
-        target: &'a Target,
+        target: &Target,
         identity: Option<&Identity>,
-        ui: &'a Ui,
+        ui: &Rc<Ui>,
     ) -> Result<Self, Error> {
         let platform = Platform::detect(env, source, &target.audience)?;
         let token_endpoint = identity.map(|identity| target.authority.token_endpoint(&identity.tenant));
@@ -281,11 +347,28 @@ impl<'a> Exchange<'a> {
             .map(|endpoint| Ok::<_, Error>((http.channel(&endpoint)?, endpoint)))
             .transpose()?;
         ui.debug(&format!("takes the OIDC token of {}, audience {}", platform.describe(), target.audience));
-        Ok(Self { http, platform, target, entra, ui, last_error: RefCell::default() })
+        Ok(Self {
+            http,
+            platform,
+            target: target.clone(),
+            entra,
+            ui: Rc::clone(ui),
+            last_error: RefCell::default(),
+        })
+    }
+
+    /// The audience of this login's assertions.
+    pub fn audience(&self) -> &Audience {
+        &self.target.audience
+    }
+
+    /// Whether the platform can mint another assertion.
+    pub fn is_renewable(&self) -> bool {
+        self.platform.is_renewable()
     }
 
     /// One deadline over all tries.
-    async fn within<T>(
+    pub async fn within<T>(
         &self,
         timeout: std::time::Duration,
         work: impl Future<Output = Result<T, Error>>,
@@ -327,10 +410,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// An assertion, asked for again while the platform has a passing fault.
-    async fn assertion(&self) -> Result<Assertion, Error> {
+    pub async fn assertion(&self) -> Result<Assertion, Error> {
         let mut next = 2;
         loop {
-            let error = match self.platform.fetch_assertion(&self.http, &self.target.audience, self.ui).await
+            let error = match self.platform.fetch_assertion(&self.http, &self.target.audience, &self.ui).await
             {
                 Ok(assertion) => return Ok(assertion),
                 Err(error) => error,
@@ -349,7 +432,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// An access token, and the assertion that it took if that is not the first one.
-    async fn access_token(
+    pub async fn access_token(
         &self,
         identity: &Identity,
         first: &Assertion,
@@ -363,7 +446,7 @@ impl<'a> Exchange<'a> {
         let mut next = 2;
         loop {
             let presented = fresh.as_ref().unwrap_or(first);
-            let error = match entra::exchange(channel, endpoint, identity, presented, scope, self.ui).await {
+            let error = match entra::exchange(channel, endpoint, identity, presented, scope, &self.ui).await {
                 Ok(token) => return Ok((token, fresh)),
                 Err(error) => error,
             };

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{AZURE_CLI_DIR, Granted, LoginFile};
-use crate::{config::Login, secret::Secret};
+use crate::{cloud::Cloud, config::Login, secret::Secret};
 
 /// What of the user's own az settings still counts in the private directory.
 #[derive(Debug, Default)]
@@ -34,6 +34,20 @@ pub fn files(login: &Login, granted: &Granted<'_>, user: &UserSettings) -> Vec<L
     if let Some(clouds) = &user.clouds_config {
         files.push(file("clouds.config", clouds.clone()));
     }
+    files
+}
+
+/// The files of an az that asks an endpoint for its tokens: no secret among them.
+pub fn endpoint_files(profile: String, cloud: &Cloud, user: &UserSettings) -> Vec<LoginFile> {
+    let file = |name: &str, content: String| LoginFile {
+        path: format!("{AZURE_CLI_DIR}/{name}"),
+        content: Secret::new(content),
+    };
+    let mut files = vec![
+        file("azureProfile.json", profile),
+        file("config", config(user.config.as_deref(), cloud.name, cfg!(windows))),
+    ];
+    files.extend(user.clouds_config.iter().map(|clouds| file("clouds.config", clouds.clone())));
     files
 }
 

@@ -62,6 +62,16 @@ pub fn success_summary(facts: &Facts<'_>) -> String {
     summary + "\n"
 }
 
+/// The summary of a command's run: which resources it asked for, and how often.
+pub fn asked_for_summary(program: &str, asked_for: &[(String, u64)]) -> String {
+    let mut summary =
+        format!("### Azure: what {} asked for\n\n| resource | times |\n|---|---|\n", text::markdown(program));
+    for (resource, times) in asked_for {
+        let _ = writeln!(summary, "| {} | {times} |", text::markdown(resource));
+    }
+    summary + "\n"
+}
+
 /// The summary of a failure: the message as the log has it.
 pub fn failure_summary(rendered: &str) -> String {
     let inert = rendered.replace("```", "'''");

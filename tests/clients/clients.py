@@ -77,6 +77,28 @@ class Clients:
         return execute(["node", script, resource], environment, cwd=runner.workspace)
 
 
+def exec_script(clients, runner):
+    """A shell script that uses every client twice, the second time after the first assertion and tokens have expired."""
+    directory = tempfile.mkdtemp(prefix="terraform-", dir=runner.workspace)
+    with open(os.path.join(directory, "main.tf"), "w", encoding="utf-8") as file:
+        file.write(STATE.replace("KEY", os.path.basename(directory)).replace("INPUT", "exec"))
+    for name, content in (("client.py", PYTHON), ("client.js", JAVASCRIPT)):
+        with open(os.path.join(runner.workspace, name), "w", encoding="utf-8") as file:
+            file.write(content)
+    az, python, resource = os.path.join(clients.venv, "az"), os.path.join(clients.venv, "python"), "https://management.azure.com"
+    steps = {
+        "az": [f"{az} account show --query id -o tsv", f"{az} group list --query '[].name' -o tsv",
+               f"{az} keyvault secret list --vault-name contoso --query '[].name' -o tsv",
+               f"{az} account get-access-token --resource https://database.windows.net --query tenant -o tsv"],
+        "terraform": ["terraform init -no-color >/dev/null", "terraform apply -no-color -auto-approve >/dev/null",
+                      "terraform plan -no-color | grep 'No changes'"],
+        "python": [f"{python} ../client.py {resource}"],
+        "js": [f"NODE_PATH={clients.modules} node ../client.js {resource}"],
+    }
+    once = [step for name, group in steps.items() if name not in clients.without for step in group]
+    return "\n".join(["set -e", f"cd {directory}", *once, "sleep 9", "echo again", *once])
+
+
 def expect(outcome, what):
     assert outcome.code == 0, f"{what}: {outcome.show()}"
     return outcome.stdout

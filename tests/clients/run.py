@@ -19,9 +19,9 @@ import traceback
 import urllib.parse
 
 import namespace
-from clients import CHECKS, Clients, check_az, check_python, check_terraform, expect
+from clients import CHECKS, Clients, check_az, check_python, check_terraform, exec_script, expect
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, Emulator
-from runners import ALL, AzureDevOps, GitHub, GitLab, Pod
+from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute
 
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
 VAULT = "https://vault.azure.net"
@@ -279,6 +279,43 @@ def a_pods_own_file_is_handed_on_so_that_its_renewal_is_seen(context):
     if context.has("python"):
         check_python(context.clients, runner)
     runner.run("logout")
+
+
+def exec_on(kind):
+    def test(context):
+        emulator = context.emulator
+        lives = {"access_token_lifetime_s": 12}
+        if kind in (GitHub, AzureDevOps):
+            lives["assertion_lifetime_s"] = 5
+        emulator.call("POST", "settings", lives)
+        try:
+            runner = context.job(kind)
+            emulator.forget()
+            script = exec_script(context.clients, runner)
+            variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1",
+                         "AZURE_CLIENT_SECRET": "another-identity", "ARM_OIDC_TOKEN": "stale"}
+            outcome = execute([context.azfed, "exec", "-v", *WHO, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+            assert outcome.code == 0, outcome.show()
+            first, again, second = outcome.stdout.partition("again\n")
+            assert again and [line for line in second.splitlines() if line in first] == second.splitlines(), outcome.show()
+            if context.has("python"):
+                assert "Contoso Production" in second, outcome.show()
+            for line in ("the command does not get AZURE_CLIENT_SECRET", "the command does not get ARM_OIDC_TOKEN", "sh asked for https://management.azure.com: "):
+                assert line in outcome.stderr, outcome.show()
+            check_no_leak(emulator, outcome)
+            assert list(files_below(runner.temp)) == [], "left behind"
+            refused = [one for one in emulator.requests("entra.token") if one["status"] != 200]
+            assert refused == [], refused
+            check_home_untouched(runner)
+        finally:
+            emulator.call("POST", "settings", {"access_token_lifetime_s": None, "assertion_lifetime_s": None})
+
+    test.__name__ = f"exec_outlives_tokens_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ALL:
+    exec_on(one_kind)
 
 
 def refused_on(kind):

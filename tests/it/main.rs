@@ -4,6 +4,7 @@
 
 mod docs;
 mod exchange;
+mod exec;
 mod failures;
 mod harness;
 mod outputs;

@@ -1,0 +1,217 @@
+//! Assertions and access tokens in memory: one request a resource however many ask, renewed ahead of time.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex;
+
+use crate::{
+    assertion::Assertion, config::Identity, entra::AccessToken, error::Error, identifiers::Scope,
+    run::Exchange, state, text,
+};
+
+/// A token with less left is not handed out: a client must be able to use what it gets.
+const LEAST_LEFT: u64 = 5;
+/// A resource that Entra refused is not asked for again at once.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// Resources that are kept; a client that invents more is refused.
+const MOST_RESOURCES: usize = 200;
+
+/// What a look-up came to.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A token that is still valid.
+    Granted(Rc<AccessToken>),
+    /// Not on the list of `--allow-scope`.
+    NotAllowed,
+    /// Entra, or the platform, said no.
+    Refused(String),
+    /// Nothing valid at hand, and nobody to ask; later perhaps.
+    Unavailable(String, Duration),
+}
+
+/// One resource.
+#[derive(Default)]
+struct Slot {
+    token: RefCell<Option<Rc<AccessToken>>>,
+    refused: RefCell<Option<(Instant, String)>>,
+    /// Whoever holds it asks Entra; the others wait and then find the token.
+    asking: Mutex<()>,
+    renewing: Cell<bool>,
+    asked_for: Cell<u64>,
+}
+
+/// Everything that the endpoints hand out.
+pub struct Vault {
+    exchange: Rc<Exchange>,
+    identity: Identity,
+    allowed: Vec<Scope>,
+    assertion: Mutex<Option<(Instant, Rc<Assertion>)>>,
+    slots: RefCell<BTreeMap<Scope, Rc<Slot>>>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Vault").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// A vault with what the login has got already.
+    pub fn new(
+        exchange: Rc<Exchange>,
+        identity: Identity,
+        allowed: Vec<Scope>,
+        assertion: Assertion,
+        tokens: Vec<AccessToken>,
+        deadline: Duration,
+    ) -> Self {
+        let slots = tokens.into_iter().map(|token| {
+            let scope = token.scope.clone();
+            (scope, Rc::new(Slot { token: RefCell::new(Some(Rc::new(token))), ..Slot::default() }))
+        });
+        Self {
+            exchange,
+            identity,
+            allowed,
+            assertion: Mutex::new(Some((Instant::now(), Rc::new(assertion)))),
+            slots: RefCell::new(slots.collect()),
+            deadline,
+        }
+    }
+
+    /// The identity's client id.
+    pub fn client(&self) -> &str {
+        self.identity.client.as_str()
+    }
+
+    /// How often each resource was asked for.
+    pub fn asked_for(&self) -> Vec<(String, u64)> {
+        let slots = self.slots.borrow();
+        slots
+            .iter()
+            .map(|(scope, slot)| (scope.resource().to_owned(), slot.asked_for.get()))
+            .filter(|(_, times)| *times > 0)
+            .collect()
+    }
+
+    /// An access token for a resource.
+    pub async fn access_token(self: &Rc<Self>, scope: &Scope) -> Lookup {
+        let is = |allowed: &Scope| {
+            allowed.resource().trim_end_matches('/') == scope.resource().trim_end_matches('/')
+        };
+        if !self.allowed.is_empty() && !self.allowed.iter().any(is) {
+            return Lookup::NotAllowed;
+        }
+        let Some(slot) = self.slot(scope) else {
+            return Lookup::Refused("too many different resources".to_owned());
+        };
+        slot.asked_for.set(slot.asked_for.get() + 1);
+        if let Some(token) = valid(&slot) {
+            if is_old(&token) && !slot.renewing.replace(true) {
+                let (vault, scope, slot) = (Rc::clone(self), scope.clone(), Rc::clone(&slot));
+                tokio::task::spawn_local(async move {
+                    // whatever goes wrong, the token at hand goes on being served until it ends
+                    let _ = vault.renew(&scope, &slot).await;
+                    slot.renewing.set(false);
+                });
+            }
+            return Lookup::Granted(token);
+        }
+        let guard = slot.asking.lock().await;
+        if let Some(token) = valid(&slot) {
+            return Lookup::Granted(token);
+        }
+        if let Some((since, reason)) = &*slot.refused.borrow()
+            && since.elapsed() < REFUSED_FOR
+        {
+            return Lookup::Refused(reason.clone());
+        }
+        let renewed = self.renew(scope, &slot).await;
+        drop(guard);
+        match renewed {
+            Ok(token) => Lookup::Granted(token),
+            Err(error) if error.exit_code() == 5 => {
+                Lookup::Unavailable(text::one_line(&error.to_string()), Duration::from_secs(5))
+            }
+            Err(error) => {
+                let reason = text::one_line(&error.to_string());
+                slot.refused.replace(Some((Instant::now(), reason.clone())));
+                Lookup::Refused(reason)
+            }
+        }
+    }
+
+    fn slot(&self, scope: &Scope) -> Option<Rc<Slot>> {
+        let mut slots = self.slots.borrow_mut();
+        if !slots.contains_key(scope) && slots.len() >= MOST_RESOURCES {
+            return None;
+        }
+        Some(Rc::clone(slots.entry(scope.clone()).or_default()))
+    }
+
+    async fn renew(&self, scope: &Scope, slot: &Slot) -> Result<Rc<AccessToken>, Error> {
+        let work = async {
+            let assertion = self.fresh_assertion().await?;
+            let (token, fresh) = self.exchange.access_token(&self.identity, &assertion, scope).await?;
+            if let Some(fresh) = fresh {
+                *self.assertion.lock().await = Some((Instant::now(), Rc::new(fresh)));
+            }
+            Ok(Rc::new(token))
+        };
+        let token = self.exchange.within(self.deadline, work).await?;
+        slot.token.replace(Some(Rc::clone(&token)));
+        slot.refused.replace(None);
+        Ok(token)
+    }
+
+    /// An assertion of the identity's audience; the OIDC request URL hands it out.
+    pub async fn assertion(&self, audience: Option<&str>) -> Result<Rc<Assertion>, String> {
+        let ours = self.exchange.audience();
+        // Terraform asks for the public cloud's audience, whatever the cloud is; the login's own is what Entra takes
+        let public = crate::cloud::Cloud::public().audience();
+        if let Some(audience) = audience
+            && audience != ours.as_str()
+            && audience != public.as_str()
+        {
+            return Err(format!("this login is for the audience {ours}"));
+        }
+        let assertion = self.exchange.within(self.deadline, self.fresh_assertion()).await;
+        assertion.map_err(|error| text::one_line(&error.to_string()))
+    }
+
+    /// One that has at least half of its life before it, where the platform mints them.
+    async fn fresh_assertion(&self) -> Result<Rc<Assertion>, Error> {
+        let mut kept = self.assertion.lock().await;
+        if let Some((since, assertion)) = &*kept
+            && (!self.exchange.is_renewable() || since.elapsed() < half_life(assertion))
+        {
+            return Ok(Rc::clone(assertion));
+        }
+        let fresh = Rc::new(self.exchange.assertion().await?);
+        *kept = Some((Instant::now(), Rc::clone(&fresh)));
+        Ok(fresh)
+    }
+}
+
+/// Half of the time between issue and expiry; a minute where the token does not say.
+fn half_life(assertion: &Assertion) -> Duration {
+    let claims = &assertion.claims;
+    let life = claims.exp.zip(claims.iat).map_or(120, |(exp, iat)| exp.saturating_sub(iat));
+    Duration::from_secs(life) / 2
+}
+
+fn valid(slot: &Slot) -> Option<Rc<AccessToken>> {
+    slot.token.borrow().as_ref().filter(|token| token.expires_on > state::now() + LEAST_LEFT).cloned()
+}
+
+/// Past half of its life, and within an hour of its end: so a day's token is renewed once, an hour's after thirty minutes.
+fn is_old(token: &AccessToken) -> bool {
+    let life = token.expires_on.saturating_sub(token.issued_at);
+    token.expires_on.saturating_sub(state::now()) < (life / 2).min(3600)
+}

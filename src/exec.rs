@@ -1,0 +1,197 @@
+//! A child process with a login that never expires: its environment, its signals, its end.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+    process::ExitStatus,
+};
+
+use tokio::process::{Child, Command};
+
+use crate::{
+    cli::Consumer,
+    cloud::Cloud,
+    config::{Identity, Target},
+    endpoints::Endpoints,
+    env::{
+        Env,
+        names::{arm, azfed, azure},
+    },
+    secret::Secret,
+};
+
+/// Variables that name another identity, or another way to be it: the child does not get them.
+const OF_OTHERS: [&str; 20] = [
+    azure::CLIENT_SECRET,
+    azure::CLIENT_CERTIFICATE_PATH,
+    "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+    "AZURE_USERNAME",
+    "AZURE_PASSWORD",
+    azure::FEDERATED_TOKEN_FILE,
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+    "IDENTITY_SERVER_THUMBPRINT",
+    "IMDS_ENDPOINT",
+    arm::CLIENT_SECRET,
+    arm::CLIENT_CERTIFICATE,
+    arm::CLIENT_CERTIFICATE_PATH,
+    "ARM_CLIENT_CERTIFICATE_PASSWORD",
+    "ARM_CLIENT_ID_FILE_PATH",
+    "ARM_CLIENT_SECRET_FILE_PATH",
+    arm::OIDC_TOKEN,
+    arm::OIDC_TOKEN_FILE_PATH,
+    arm::ADO_PIPELINE_SERVICE_CONNECTION_ID,
+    arm::OIDC_AZURE_SERVICE_CONNECTION_ID,
+    azfed::LOGIN_DIR,
+];
+
+/// What the child's environment gets, and loses.
+#[derive(Debug)]
+pub struct Environment {
+    /// Names and values; some are secrets of the endpoints.
+    pub set: Vec<(&'static str, Secret)>,
+    /// Names that were there.
+    pub removed: Vec<&'static str>,
+}
+
+/// Plans the child's environment. Pure.
+pub fn environment(
+    env: &Env,
+    endpoints: &Endpoints,
+    identity: &Identity,
+    target: &Target,
+    consumers: &[Consumer],
+    azure_config_dir: Option<&str>,
+) -> Environment {
+    let mut set: Vec<(&'static str, Secret)> = Vec::new();
+    let mut add = |name: &'static str, value: &str| set.push((name, Secret::new(value.to_owned())));
+    let keys = endpoints.keys();
+    let (has_az, has_sdk) = (consumers.contains(&Consumer::Az), consumers.contains(&Consumer::Sdk));
+    if has_az || has_sdk {
+        add("IDENTITY_ENDPOINT", &endpoints.identity_url());
+        add("IDENTITY_HEADER", keys.identity.expose());
+        add("MSI_ENDPOINT", &endpoints.identity_url());
+        add("MSI_SECRET", keys.identity.expose());
+    }
+    if let Some(directory) = azure_config_dir {
+        add(azure::CONFIG_DIR, directory);
+    }
+    if has_sdk {
+        add(azure::CLIENT_ID, identity.client.as_str());
+        add(azure::TENANT_ID, identity.tenant.as_str());
+        add(azure::AUTHORITY_HOST, target.authority.as_str());
+        if let Some(subscription) = &identity.subscription {
+            add(azure::SUBSCRIPTION_ID, subscription.as_str());
+        }
+    }
+    if consumers.contains(&Consumer::Terraform) {
+        add(arm::USE_OIDC, "true");
+        add(arm::CLIENT_ID, identity.client.as_str());
+        add(arm::TENANT_ID, identity.tenant.as_str());
+        if let Some(subscription) = &identity.subscription {
+            add(arm::SUBSCRIPTION_ID, subscription.as_str());
+        }
+        add(arm::ENVIRONMENT, target.cloud.terraform);
+        add(arm::OIDC_REQUEST_URL, &endpoints.oidc_url());
+        add("ARM_OIDC_REQUEST_TOKEN", keys.oidc.expose());
+        add("ARM_MSI_ENDPOINT", endpoints.metadata_url().expose());
+    }
+    let removed = OF_OTHERS.into_iter().filter(|name| env.is_set(name)).collect();
+    Environment { set, removed }
+}
+
+/// az's profile of a managed identity: it holds no secret, and az asks the endpoint each time.
+///
+/// Source: azure-cli `src/azure-cli-core/azure/cli/core/_profile.py`.
+pub fn azure_profile(identity: &Identity, cloud: &Cloud) -> String {
+    let tenant = identity.tenant.as_str();
+    let (id, name) = match &identity.subscription {
+        Some(subscription) => (subscription.as_str(), subscription.as_str()),
+        None => (tenant, "N/A(tenant level account)"),
+    };
+    serde_json::json!({ "subscriptions": [{
+        "id": id,
+        "name": name,
+        "state": "Enabled",
+        "user": {
+            "name": "userAssignedIdentity",
+            "type": "servicePrincipal",
+            "clientId": identity.client.as_str(),
+            "assignedIdentityInfo": format!("MSIClient-{}", identity.client),
+        },
+        "isDefault": true,
+        "tenantId": tenant,
+        "environmentName": cloud.name,
+        "homeTenantId": tenant,
+        "managedByTenants": [],
+    }]})
+    .to_string()
+}
+
+/// Starts the command.
+pub fn spawn(command: &[OsString], environment: &Environment) -> io::Result<Child> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    };
+    let mut child = Command::new(program);
+    child.args(arguments).kill_on_drop(true);
+    for name in OF_OTHERS {
+        child.env_remove(name);
+    }
+    for (name, value) in &environment.set {
+        child.env(name, value.expose());
+    }
+    child.spawn()
+}
+
+/// The exit code that a shell would give for how the child ended.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return 128_u8.saturating_add(u8::try_from(signal).unwrap_or(u8::MAX));
+    }
+    u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)
+}
+
+/// The exit code of a command that could not be started (POSIX.1-2017, Shell Command Language, 2.8.2).
+pub fn not_started(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+}
+
+/// Waits for the child, and passes on the signals that come meanwhile.
+#[cfg(unix)]
+pub async fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    use rustix::process::{Pid, Signal, kill_process};
+    use tokio::signal::unix::{SignalKind, signal};
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut quit = signal(SignalKind::quit())?;
+    // what is typed at a terminal reaches the child too: passed on, it would arrive twice, and Terraform takes the
+    // second interrupt for an order to stop at once
+    let typed = io::stdin().is_terminal();
+    loop {
+        let received = tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupt.recv() => if typed { continue } else { Signal::INT },
+            _ = quit.recv() => if typed { continue } else { Signal::QUIT },
+            _ = terminate.recv() => Signal::TERM,
+            _ = hangup.recv() => Signal::HUP,
+        };
+        if let Some(pid) = pid {
+            // a child that has just ended is found by the next round
+            let _ = kill_process(pid, received);
+        }
+    }
+}
+
+/// Waits for the child; the console sends its events to it by itself.
+#[cfg(not(unix))]
+pub async fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! `azfed exec`: its endpoints as a client and as a stranger see them, its child, its end.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use azfed_emulator::{Action, Fault, Platform, world};
+
+use crate::harness::{Job, Outcome};
+
+/// A running `exec` whose child has told its environment and waits.
+struct Running {
+    child: Child,
+    environment: BTreeMap<String, String>,
+}
+
+impl Running {
+    fn start(job: &Job, arguments: &[&str]) -> Self {
+        let file = job.path("child-environment");
+        let script = format!("env > {file}.part && mv {file}.part {file} && exec sleep 30");
+        let arguments = [&["exec", "-v"], arguments, &["--", "sh", "-c", &script]].concat();
+        let child = job.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !fs::exists(&file).unwrap() {
+            assert!(Instant::now() < deadline, "the child did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let environment = fs::read_to_string(&file).unwrap();
+        let pairs = environment.lines().filter_map(|line| line.split_once('='));
+        Self { environment: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), child }
+    }
+
+    fn port(&self) -> u16 {
+        let endpoint = &self.environment["IDENTITY_ENDPOINT"];
+        endpoint.split(':').nth(2).unwrap().split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// Status, head and body.
+    fn send(&self, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        (status, head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
+        let host = format!("127.0.0.1:{}", self.port());
+        let headers: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{}\r\n",
+            headers.concat()
+        ))
+    }
+
+    fn token(&self, query: &str) -> (u16, String, String) {
+        let path = format!("/msi/token?api-version=2019-08-01&{query}");
+        self.get(&path, &[("X-IDENTITY-HEADER", &self.environment["IDENTITY_HEADER"])])
+    }
+
+    fn end(mut self, signal: &str) -> Outcome {
+        let killed =
+            std::process::Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let mut outcome =
+            Outcome { code: self.child.wait().unwrap().code(), stdout: String::new(), stderr: String::new() };
+        self.child.stdout.take().unwrap().read_to_string(&mut outcome.stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut outcome.stderr).unwrap();
+        outcome
+    }
+}
+
+const ARM: &str = "resource=https%3A%2F%2Fmanagement.azure.com";
+
+#[test]
+fn the_endpoints_forms() {
+    let job = Job::new(Platform::Gitlab);
+    let running = Running::start(&job, &[]);
+    let (status, head, body) = running.token(ARM);
+    assert_eq!(status, 200, "{body}");
+    assert!(head.contains("cache-control: no-store") && head.contains("content-type: application/json"));
+    let token: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(token["client_id"], world::IDENTITY);
+    assert_eq!(token["resource"], "https://management.azure.com");
+    assert_eq!(token["token_type"], "Bearer");
+    assert!(token["expires_on"].as_str().unwrap().parse::<u64>().is_ok());
+
+    let secret = &running.environment["MSI_SECRET"];
+    let (status, _, body) =
+        running.get(&format!("/msi/token?api-version=2017-09-01&{ARM}"), &[("secret", secret)]);
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(" +00:00\""), "{body}");
+
+    let metadata = running.environment["ARM_MSI_ENDPOINT"]
+        .split_once(&format!(":{}", running.port()))
+        .unwrap()
+        .1
+        .to_owned();
+    let path = format!("{metadata}?api-version=2018-02-01&{ARM}&client_id={}", world::IDENTITY);
+    assert_eq!(running.get(&path, &[("Metadata", "true")]).0, 200);
+    assert_eq!(running.get(&path, &[]).0, 400);
+
+    let bearer = format!("Bearer {}", running.environment["ARM_OIDC_REQUEST_TOKEN"]);
+    let (status, _, body) =
+        running.get("/oidc/token?audience=api%3A%2F%2FAzureADTokenExchange", &[("Authorization", &bearer)]);
+    let issued: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, issued["value"].as_str()), (200, Some(job.environment["AZURE_ID_TOKEN"].as_str())));
+    assert_eq!(
+        running.get("/oidc/token?audience=https%3A%2F%2Felsewhere", &[("Authorization", &bearer)]).0,
+        503
+    );
+
+    for name in ["AZURE_FEDERATED_TOKEN_FILE", "ARM_OIDC_TOKEN_FILE_PATH", "AZFED_LOGIN_DIR"] {
+        assert!(!running.environment.contains_key(name), "{name}");
+    }
+    let outcome = running.end("-TERM");
+    assert_eq!(outcome.code, Some(143), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("azfed: sh asked for https://management.azure.com: 3\n"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new());
+    assert!(job.left_in_temp().is_empty());
+}
+
+#[test]
+fn strangers_get_nothing() {
+    let job = Job::new(Platform::Github);
+    let running = Running::start(&job, &["--allow-scope", "https://management.azure.com"]);
+    let key = running.environment["IDENTITY_HEADER"].clone();
+    let path = format!("/msi/token?api-version=2019-08-01&{ARM}");
+    let right = ("X-IDENTITY-HEADER", key.as_str());
+    let mut wrong = key.clone();
+    wrong.replace_range(63.., if key.ends_with('0') { "1" } else { "0" });
+    for (headers, expected) in [
+        (vec![], 401),
+        (vec![("X-IDENTITY-HEADER", "")], 401),
+        (vec![("X-IDENTITY-HEADER", wrong.as_str())], 401),
+        (vec![("secret", key.as_str())], 401),
+        (vec![("Metadata", "true")], 401),
+        (vec![right, ("Origin", "https://evil.example")], 403),
+        (vec![right, ("X-Forwarded-For", "10.0.0.1")], 403),
+        (vec![right], 200),
+    ] {
+        let (status, _, body) = running.get(&path, &headers);
+        assert_eq!(status, expected, "{headers:?}");
+        assert!(expected == 200 || body.is_empty(), "{headers:?}: {body}");
+    }
+    let request = |method: &str, host: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nX-IDENTITY-HEADER: {key}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let own = format!("127.0.0.1:{}", running.port());
+    assert_eq!(running.send(&request("GET", "evil.example")).0, 421);
+    assert_eq!(running.send(&request("GET", &own.replace("127.0.0.1", "127.0.0.2"))).0, 421);
+    assert_eq!(running.send(&request("POST", &own)).0, 405);
+    for path in
+        ["/", "/oidc/token", "/metadata/identity/oauth2/token?resource=x", "//metadata/identity/oauth2/token"]
+    {
+        assert_eq!(running.get(path, &[("Metadata", "true")]).0, 401, "{path}");
+    }
+    // another identity, another resource, no resource
+    let other = format!("{ARM}&client_id={}", world::APPLICATION);
+    assert!(matches!(running.token(&other), (400, _, body) if body.contains("Identity not found")));
+    assert_eq!(running.token(&format!("{ARM}&mi_res_id=/x")).0, 400);
+    assert!(
+        matches!(running.token("resource=https%3A%2F%2Fvault.azure.net"), (403, _, body) if body.contains("--allow-scope"))
+    );
+    assert_eq!(running.token("resource=nonsense").0, 400);
+    assert_eq!(running.token("").0, 400);
+    // a head that never ends
+    let long = format!("GET / HTTP/1.1\r\nHost: {own}\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    let mut stream = TcpStream::connect(("127.0.0.1", running.port())).unwrap();
+    let _ = stream.write_all(long.as_bytes());
+    // clients that say nothing hold up no other
+    let silent: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(("127.0.0.1", running.port())).unwrap()).collect();
+    assert_eq!(running.token(ARM).0, 200);
+    drop(silent);
+    let asked = job.emulator.requests().into_iter().filter(|request| request.kind == "entra.token").count();
+    assert_eq!(asked, 1);
+    running.end("-KILL");
+}
+
+#[test]
+fn one_request_a_resource_however_many_ask() {
+    let job = Job::new(Platform::Github);
+    let running = Running::start(&job, &[]);
+    let fault = Fault {
+        kind: "entra.token".to_owned(),
+        times: 0,
+        after: 0,
+        late_ms: 0,
+        action: Action::Delay { ms: 300 },
+    };
+    job.emulator.fault(fault);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..64)
+            .map(|_| scope.spawn(|| running.token("resource=https%3A%2F%2Fvault.azure.net").0))
+            .collect();
+        for answer in asking {
+            assert_eq!(answer.join().unwrap(), 200);
+        }
+    });
+    let for_vault = job.emulator.requests().into_iter().filter(|request| {
+        request
+            .form
+            .iter()
+            .any(|(name, value)| name == "scope" && value.starts_with("https://vault.azure.net"))
+    });
+    assert_eq!(for_vault.count(), 1);
+    running.end("-TERM");
+}
+
+#[test]
+fn entra_away_for_a_while() {
+    let job = Job::new(Platform::Github);
+    job.emulator.set(|settings| settings.access_token_lifetime_s = Some(8));
+    let running = Running::start(&job, &["--timeout", "1"]);
+    let status = |status| Action::Status { status, body: String::new(), headers: BTreeMap::new() };
+    job.emulator.fault(Fault {
+        kind: "entra.token".to_owned(),
+        times: 0,
+        after: 0,
+        late_ms: 0,
+        action: status(503),
+    });
+    // what is at hand goes on being served, and nothing is lost
+    assert_eq!(running.token(ARM).0, 200);
+    let (code, head, body) = running.token("resource=https%3A%2F%2Fvault.azure.net");
+    assert_eq!(code, 503, "{body}");
+    assert!(head.contains("\r\nretry-after: "), "{head}");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(running.token(ARM).0, 503);
+    job.emulator.reset();
+    assert_eq!(running.token(ARM).0, 200);
+    assert_eq!(running.token("resource=https%3A%2F%2Fvault.azure.net").0, 200);
+    // a refusal is told as one
+    assert!(
+        matches!(running.token("resource=https%3A%2F%2Fnowhere.example"), (400, _, body) if body.contains("AADSTS500011"))
+    );
+    running.end("-TERM");
+}
+
+#[test]
+fn the_commands_end_is_azfeds() {
+    let job = Job::new(Platform::Gitlab);
+    for (command, code) in [
+        (&["true"][..], 0),
+        (&["sh", "-c", "exit 7"], 7),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["azfed-is-not-a-command"], 127),
+        (&["/"], 126),
+        (&["sh", "-c", "sleep 5 & exit 3"], 3),
+    ] {
+        let started = Instant::now();
+        let mut exec = job.command(&[&["exec", "--"], command].concat());
+        let outcome = Outcome::of(&exec.stderr(Stdio::piped()).stdout(Stdio::null()).output().unwrap());
+        assert_eq!(outcome.code, Some(code), "{command:?}: {}", job.show(&outcome));
+        assert!(started.elapsed() < Duration::from_secs(8), "{command:?}");
+        assert!(job.left_in_temp().is_empty(), "{command:?}");
+    }
+    let outcome = job.run(&["exec", "--", "azfed-is-not-a-command"]);
+    let expected = "azfed: error: azfed-is-not-a-command could not be run: No such file or directory (os error 2)\n\
+                    azfed: hint: the command follows `--`: azfed exec -- terraform apply\n";
+    assert_eq!(outcome.stderr, expected);
+    assert_eq!(job.run(&["exec"]).code, Some(2));
+}
+
+#[test]
+fn signals_are_passed_on() {
+    for (signal, code) in [("-INT", 11), ("-TERM", 12), ("-HUP", 13)] {
+        let job = Job::new(Platform::Gitlab);
+        let ready = job.path("ready");
+        let script = format!(
+            "trap 'exit 11' INT; trap 'exit 12' TERM; trap 'exit 13' HUP; touch {ready}; while :; do sleep 0.05; done"
+        );
+        let mut child = job
+            .command(&["exec", "--", "sh", "-c", &script])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !fs::exists(&ready).unwrap() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let killed =
+            std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        assert!(job.left_in_temp().is_empty());
+    }
+}
+
+#[test]
+fn one_exec_in_another() {
+    let job = Job::new(Platform::Github);
+    let azfed = env!("CARGO_BIN_EXE_azfed");
+    let script = format!(
+        "echo outer $AZURE_CLIENT_ID; {azfed} exec --client-id {} -- sh -c 'echo inner $AZURE_CLIENT_ID $ARM_CLIENT_ID'; echo $?",
+        world::APPLICATION
+    );
+    let outcome = job.run(&["exec", "--", "sh", "-c", &script]);
+    let expected =
+        format!("outer {}\ninner {} {}\n0\n", world::IDENTITY, world::APPLICATION, world::APPLICATION);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), expected.as_str()), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_login_that_does_not_work_starts_nothing() {
+    let mut job = Job::new(Platform::Github);
+    job.set("AZURE_CLIENT_ID", world::BARE_IDENTITY);
+    let outcome = job.run(&["exec", "--", "touch", "started"]);
+    assert_eq!(outcome.code, Some(4), "{}", job.show(&outcome));
+    assert!(outcome.stderr.contains("AADSTS70025") && !fs::exists(job.path("started")).unwrap());
+}
