@@ -46,6 +46,9 @@ pub enum Command {
     Assertion(AssertionArgs),
     /// Remove what this job's logins made, and only that
     Logout,
+    /// What `exec` starts: becomes the command, which ends when `exec` has gone
+    #[command(hide = true)]
+    Become(BecomeArgs),
 }
 
 impl Command {
@@ -57,6 +60,7 @@ impl Command {
             Self::Token(_) => "token",
             Self::Assertion(_) => "assertion",
             Self::Logout => "logout",
+            Self::Become(_) => "become",
         }
     }
 }
@@ -108,6 +112,18 @@ pub struct ExecArgs {
 
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `azfed become`
+#[derive(Debug, clap::Args)]
+pub struct BecomeArgs {
+    /// Process id of the `exec` that started this one
+    #[arg(long)]
+    pub parent: u32,
+
+    /// The command and its arguments
+    #[arg(required = true, last = true)]
     pub command: Vec<OsString>,
 }
 

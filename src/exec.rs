@@ -17,7 +17,9 @@ use crate::{
         Env,
         names::{arm, azfed, azure},
     },
+    error::Error,
     secret::Secret,
+    text,
 };
 
 /// Variables that name another identity, or another way to be it: the child does not get them.
@@ -127,13 +129,29 @@ pub fn azure_profile(identity: &Identity, cloud: &Cloud) -> String {
     .to_string()
 }
 
+/// The command's name, for messages.
+pub fn shown(command: &[OsString]) -> String {
+    command.first().map(|program| text::one_line(&program.to_string_lossy())).unwrap_or_default()
+}
+
 /// Starts the command.
+///
+/// On Linux that is done by a second azfed, which asks the kernel for SIGTERM when this process is gone (prctl(2),
+/// `PR_SET_PDEATHSIG`), and then becomes the command: so the command does not go on with endpoints that nobody serves.
 pub fn spawn(command: &[OsString], environment: &Environment) -> io::Result<Child> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::Error::from(io::ErrorKind::NotFound));
     };
-    let mut child = Command::new(program);
-    child.args(arguments).kill_on_drop(true);
+    let mut child = if cfg!(target_os = "linux") {
+        let mut child = Command::new(std::env::current_exe()?);
+        child.args(["become", "--parent", &std::process::id().to_string(), "--"]).args(command);
+        child
+    } else {
+        let mut child = Command::new(program);
+        child.args(arguments);
+        child
+    };
+    child.kill_on_drop(true);
     for name in OF_OTHERS {
         child.env_remove(name);
     }
@@ -141,6 +159,36 @@ pub fn spawn(command: &[OsString], environment: &Environment) -> io::Result<Chil
         child.env(name, value.expose());
     }
     child.spawn()
+}
+
+/// Becomes the command; what comes back is why not.
+pub fn become_command(parent: u32, command: &[OsString]) -> Error {
+    let failed = |reason| Error::Command { program: shown(command), reason };
+    let Some((program, arguments)) = command.split_first() else {
+        return failed(io::Error::from(io::ErrorKind::NotFound));
+    };
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+        if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
+            return failed(error.into());
+        }
+        // it may have gone before the kernel was asked
+        let parent_now = getppid().map(|pid| pid.as_raw_nonzero().get());
+        if parent_now.and_then(|pid| u32::try_from(pid).ok()) != Some(parent) {
+            return Error::Interrupted(15);
+        }
+    }
+    #[cfg(unix)]
+    {
+        let mut command = std::process::Command::new(program);
+        failed(std::os::unix::process::CommandExt::exec(command.args(arguments)))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (parent, program, arguments);
+        failed(io::Error::from(io::ErrorKind::Unsupported))
+    }
 }
 
 /// The exit code that a shell would give for how the child ended.

@@ -124,6 +124,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
         Command::Logout => logout(env, ui)?,
+        Command::Become(args) => return Err(exec::become_command(args.parent, &args.command)),
     }
     Ok(0)
 }
@@ -231,8 +232,7 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     let vault =
         Rc::new(Vault::new(exchange, meant.identity, args.allowed.clone(), assertion, tokens, meant.timeout));
     let server = tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
-    let program =
-        args.command.first().map(|program| text::one_line(&program.to_string_lossy())).unwrap_or_default();
+    let program = exec::shown(&args.command);
     let failed = |reason| Error::Command { program: program.clone(), reason };
     let mut child = exec::spawn(&args.command, &environment).map_err(failed)?;
     let status = exec::wait(&mut child).await.map_err(failed)?;

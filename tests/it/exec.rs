@@ -303,6 +303,18 @@ fn signals_are_passed_on() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_azfed_takes_the_command_with_it() {
+    let job = Job::new(Platform::Gitlab);
+    let started = Instant::now();
+    let running = Running::start(&job, &[]);
+    let outcome = running.end("-KILL");
+    // the command holds the other end of the pipes: they are at their end only when it has gone too
+    assert_eq!(outcome.code, None);
+    assert!(started.elapsed() < Duration::from_secs(10), "the command went on");
+}
+
 #[test]
 fn one_exec_in_another() {
     let job = Job::new(Platform::Github);
