@@ -43,36 +43,12 @@ need() {
   exit 1
 }
 
-# Runs "$@" unless the stamp of an earlier run says that the same lock file ($2) was installed already.
-once() {
-  local stamp=$tools/$1.stamp lock=$2 sum
-  shift 2
-  sum=$(sha256sum "$lock")
-  [[ -f $stamp && $(<"$stamp") == "$sum" ]] && return
-  "$@"
-  echo "$sum" >"$stamp"
-}
-
-as_root() { if ((EUID)); then sudo -n "$@"; else "$@"; fi; }
-
-install_debian_packages() {
-  echo "test.sh: installing $* with apt-get"
-  as_root apt-get update -qq && as_root apt-get install -y -qq "$@" >/dev/null || {
-    echo "test.sh: could not install $*: install it by hand" >&2
-    exit 1
-  }
-}
+. tests/install.sh
 
 install_venv() {
   rm -rf "$tools/venv"
   python3 -m venv "$tools/venv"
   "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
-}
-
-install_javascript() {
-  rm -rf "$tools/js" && mkdir -p "$tools/js"
-  cp tests/clients/js/package.json tests/clients/js/package-lock.json "$tools/js/"
-  (cd "$tools/js" && npm ci --silent --no-audit --no-fund)
 }
 
 stage_install() {
@@ -86,7 +62,7 @@ stage_install() {
   fi
   if ! is_without js; then
     need node "install Node.js 20 or newer, or say --without js"
-    once js tests/clients/js/package-lock.json install_javascript
+    once js tests/clients/js/package-lock.json npm_ci tests/clients/js "$tools/js"
   fi
   is_without terraform || need terraform "install Terraform 1.11 or newer, or say --without terraform"
 }

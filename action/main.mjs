@@ -17,7 +17,6 @@ const TARGETS = {
 const input = (name) => (process.env[`INPUT_${name.toUpperCase()}`] ?? "").trim();
 
 class Refusal extends Error {}
-
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
 // The committed table says which file this commit of the action runs: pinning the action pins the binary.
@@ -69,6 +68,7 @@ async function binary() {
   }
   const path = join(mkdtempSync(join(process.env.RUNNER_TEMP, "azfed-binary-")), process.platform === "win32" ? "azfed.exe" : "azfed");
   writeFileSync(path, bytes, { mode: 0o700 });
+  if (process.env.GITHUB_PATH) appendFileSync(process.env.GITHUB_PATH, `${dirname(path)}\n`); // for `azfed exec`
   return { path, sum };
 }
 

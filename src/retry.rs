@@ -8,8 +8,8 @@ const BASE: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 /// A server's `Retry-After` is honoured up to this; a longer one is taken as refusal for now.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
-/// Tries in all, the first one included.
-pub const MOST_TRIES: u32 = 6;
+/// Tries in all, the first one included: half a minute of waiting on average, so that the deadline mostly decides.
+pub const MOST_TRIES: u32 = 8;
 
 /// What to do after a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +60,10 @@ mod tests {
 
     #[test]
     fn windows_grow_and_stop() {
-        let windows: Vec<_> = (2..=7).map(|next| wait(next, None, 1.0)).collect();
+        let windows: Vec<_> = (2..=9).map(|next| wait(next, None, 1.0)).collect();
         let milliseconds = |n| Some(Duration::from_millis(n));
-        assert_eq!(
-            windows,
-            [
-                milliseconds(500),
-                milliseconds(1000),
-                milliseconds(2000),
-                milliseconds(4000),
-                milliseconds(8000),
-                None
-            ]
-        );
+        let expected = [500, 1000, 2000, 4000, 8000, 16_000, 20_000].map(milliseconds);
+        assert_eq!(windows, [&expected[..], &[None]].concat());
         assert_eq!(wait(2, None, 0.0), milliseconds(0));
     }
 

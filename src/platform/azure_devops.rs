@@ -3,9 +3,7 @@
 //! Sources: learn.microsoft.com REST "Oidctoken - Create", azure-sdk-for-rust
 //! `sdk/identity/azure_identity/src/azure_pipelines_credential.rs`.
 
-use serde::Deserialize;
-
-use super::{Error, github::message, masked};
+use super::{Error, github::issued, masked};
 use crate::{
     assertion::Assertion,
     env::{Env, names},
@@ -34,12 +32,6 @@ pub struct AzureDevOps {
     pub(super) request_uri: Endpoint,
     access_token: Secret,
     connection: ServiceConnectionId,
-}
-
-#[derive(Deserialize)]
-struct Issued {
-    #[serde(rename = "oidcToken")]
-    oidc_token: String,
 }
 
 impl AzureDevOps {
@@ -88,21 +80,7 @@ impl AzureDevOps {
             // without it an access token that is not accepted gets a redirect to a page for people
             .header("x-tfs-fedauthredirect", "Suppress");
         let answer = channel.send(&endpoint, request).await.map_err(failed)?;
-        if !(200..300).contains(&answer.status) {
-            return Err(Error::Refused {
-                issuer: NAME,
-                status: answer.status,
-                message: message(&answer.body),
-                retry_after: answer.retry_after,
-                request_id: answer.request_id,
-            });
-        }
-        let issued: Issued = serde_json::from_slice(&answer.body).map_err(|_| Error::Answer {
-            issuer: NAME,
-            status: answer.status,
-            reason: "no JSON object with an `oidcToken`".to_owned(),
-        })?;
-        masked(ui, &Secret::new(issued.oidc_token), NAME)
+        masked(ui, &issued(NAME, &answer, "oidcToken")?, NAME)
     }
 }
 

@@ -3,14 +3,14 @@
 //! Sources: github/docs `content/actions/reference/security/oidc.md`, actions/toolkit
 //! `packages/core/src/oidc-utils.ts`. Forgejo and Gitea Actions speak the same contract.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Error, masked};
 use crate::{
     assertion::Assertion,
     env::{Env, names},
     error::Hints,
-    http::Http,
+    http::{Answer, Http},
     identifiers::{Audience, Endpoint},
     secret::Secret,
     text,
@@ -26,11 +26,6 @@ pub struct GitHub {
     /// Where to ask; regional, and GitHub Enterprise has its own, so no host is pinned.
     pub request_url: Endpoint,
     request_token: Secret,
-}
-
-#[derive(Deserialize)]
-struct Issued {
-    value: String,
 }
 
 impl GitHub {
@@ -77,28 +72,36 @@ impl GitHub {
             .bearer_auth(self.request_token.expose())
             .header("accept", "application/json");
         let answer = channel.send(&endpoint, request).await.map_err(failed)?;
-        if answer.status != 200 {
-            return Err(Error::Refused {
-                issuer: NAME,
-                status: answer.status,
-                message: message(&answer.body),
-                retry_after: answer.retry_after,
-                request_id: answer.request_id,
-            });
-        }
-        let issued: Issued = serde_json::from_slice(&answer.body).map_err(|_| Error::Answer {
-            issuer: NAME,
+        masked(ui, &issued(NAME, &answer, "value")?, NAME)
+    }
+}
+
+/// The token in a platform's answer, under the name that its contract gives it.
+pub(super) fn issued(issuer: &'static str, answer: &Answer, field: &str) -> Result<Secret, Error> {
+    if !(200..300).contains(&answer.status) {
+        return Err(Error::Refused {
+            issuer,
             status: answer.status,
-            reason: "no JSON object with a `value`".to_owned(),
-        })?;
-        masked(ui, &Secret::new(issued.value), NAME)
+            message: message(&answer.body),
+            retry_after: answer.retry_after,
+            request_id: answer.request_id.clone(),
+        });
+    }
+    let mut object: serde_json::Map<String, Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match object.remove(field) {
+        Some(Value::String(token)) => Ok(Secret::new(token)),
+        _ => Err(Error::Answer {
+            issuer,
+            status: answer.status,
+            reason: format!("no JSON object with a `{field}`"),
+        }),
     }
 }
 
 /// A platform's own words in a refusal, if they are JSON with a message; never a page of HTML.
-pub(super) fn message(body: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = value.get("message").or_else(|| value.get("error")).and_then(serde_json::Value::as_str);
+fn message(body: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = value.get("message").or_else(|| value.get("error")).and_then(Value::as_str);
     text::one_line(text.unwrap_or_default())
 }
 

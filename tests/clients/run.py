@@ -12,15 +12,12 @@ import json
 import os
 import re
 import stat
-import sys
-import tempfile
 import time
-import traceback
 import urllib.parse
 
-import namespace
+import suite
 from clients import CHECKS, Clients, check_az, check_python, check_terraform, exec_script, expect
-from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, Emulator
+from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
 from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute
 
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
@@ -355,35 +352,7 @@ def main():
     parser.add_argument("--without", action="append", default=[], choices=sorted(CHECKS))
     parser.add_argument("names", nargs="*", help="run only the cases whose name has one of these in it")
     arguments = parser.parse_args()
-    namespace.enter()
-    passed, failed, skipped = 0, [], []
-    with tempfile.TemporaryDirectory(prefix="azfed-clients-") as root:
-        namespace.bring_loopback_up()
-        namespace.map_names(arguments.emulator, root)
-        emulator = Emulator(arguments.emulator, os.path.join(root, "emulator"))
-        context = Context(arguments, emulator, root)
-        for name, test in CASES:
-            if arguments.names and not any(wanted in name for wanted in arguments.names):
-                continue
-            started = time.monotonic()
-            try:
-                reason = test(context)
-                if reason:
-                    skipped.append(f"{name}: {reason}")
-                    print(f"SKIPPED {name}: {reason}", flush=True)
-                else:
-                    passed += 1
-                    print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception:  # a test that fails must not end the others
-                failed.append(name)
-                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
-        emulator.stop()
-    for line in skipped:
-        print(f"skipped: {line}")
-    for name in failed:
-        print(f"failed: {name}")
-    print(f"{passed} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else ""))
-    sys.exit(1 if failed or not passed else 0)
+    suite.run(arguments, CASES, Context)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Step:
     def __init__(self, context, directory, **inputs):
         self.directory = directory
         self.temp = context.directory()
-        self.files = {name: os.path.join(self.temp, name) for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")}
+        self.files = {name: os.path.join(self.temp, name) for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY", "GITHUB_PATH")}
         for path in self.files.values():
             open(path, "w", encoding="ascii").close()
         self.environment = {
@@ -110,6 +110,8 @@ def github_the_pinned_file_is_downloaded_verified_run_and_cached(context):
         done = step.main(**{"INPUT_DOWNLOAD-URL": mirror.url + "/"})
         assert done.code == 0, done.show()
         assert mirror.asked == [f"/{FILE}"], mirror.asked
+        added = contents(step.files["GITHUB_PATH"]).decode().strip()
+        assert os.path.dirname(added) == step.temp and os.listdir(added) == ["azfed"], added
         again = step.main(**{"INPUT_DOWNLOAD-URL": mirror.url})
         assert again.code == 0 and len(mirror.asked) == 1, again.show()
         # a cache that somebody has written to is not believed
