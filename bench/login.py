@@ -8,6 +8,7 @@ experiment puts 100 ms of round-trip time before the emulator and counts round t
 """
 
 import argparse
+import glob
 import os
 import resource
 import statistics
@@ -57,6 +58,36 @@ def measure(command, variables):
     return wall, cpu
 
 
+def process_and_descendants(pid):
+    yield pid
+    for path in glob.glob(f"/proc/{pid}/task/*/children"):
+        try:
+            with open(path, encoding="ascii") as file:
+                children = file.read().split()
+        except OSError:  # it has just ended
+            continue
+        for child in children:
+            yield from process_and_descendants(int(child))
+
+
+def peak_memory(command, variables):
+    """The peak in MiB of the largest process of a command.
+
+    Read again and again from /proc in a run of its own, which the reading slows down: getrusage(2) would also count
+    what this Python had in memory when it started the command.
+    """
+    peak = 0
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        for pid in process_and_descendants(process.pid):
+            try:
+                with open(f"/proc/{pid}/status", encoding="ascii") as file:
+                    peak = max([peak, *(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))])
+            except OSError:
+                continue
+    return peak / 1024
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
@@ -81,16 +112,20 @@ def main():
                 figure = measure(command, environment(emulator, directory))
                 if run:  # the first round warms caches up
                     figures[name].append(figure)
+        memory = {
+            name: max(peak_memory(command, environment(emulator, directory)) for _ in range(5))
+            for name, command in commands.items()
+        }
         emulator.call("POST", "settings", {"latency_ms": LATENCY_MS})
         far = [measure([AZFED, "login"], environment(emulator, directory))[0] for _ in range(5)]
         emulator.stop()
     median = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in figures.items()}
     base = median["azfed login"]
     print(f"Medians of {arguments.runs} interleaved runs, TLS 1.3, emulator on the same machine.\n")
-    print("| login | wall | CPU | azfed's wall is |\n|---|---|---|---|")
+    print("| login | wall | CPU | peak memory | azfed's wall is |\n|---|---|---|---|---|")
     for name, (wall, cpu) in median.items():
         ratio = "-" if name.startswith("azfed") else f"1/{wall / base[0]:.1f}"
-        print(f"| {name} | {wall * 1000:.1f} ms | {cpu * 1000:.1f} ms | {ratio} |")
+        print(f"| {name} | {wall * 1000:.1f} ms | {cpu * 1000:.1f} ms | {memory[name]:.1f} MiB | {ratio} |")
     trips = statistics.median(far) * 1000 / LATENCY_MS
     print(f"\nWith a round-trip time of {LATENCY_MS} ms, `azfed login` takes {trips:.2f} round trips (median of {len(far)}).")
 
