@@ -1,10 +1,11 @@
 """The real, unmodified clients, each run with what a later step has and nothing else."""
 
+import base64
 import json
 import os
 import tempfile
 
-from emulator import SUBSCRIPTION, TENANT
+from emulator import IDENTITY, SUBSCRIPTION, TENANT
 from runners import execute
 
 STATE = """
@@ -104,23 +105,31 @@ def expect(outcome, what):
     return outcome.stdout
 
 
+def claims(token):
+    """What a JWT says, unverified: the emulator verifies it wherever it is used."""
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
 def check_az(clients, runner):
     """An account, a request to Resource Manager, a token."""
     account = json.loads(expect(clients.az(runner, "account", "show", "-o", "json"), "az account show"))
     assert (account["id"], account["tenantId"]) == (SUBSCRIPTION, TENANT), account
     groups = json.loads(expect(clients.az(runner, "group", "list", "-o", "json"), "az group list"))
     assert [group["name"] for group in groups] == ["contoso-prod"], groups
+    answer = json.loads(expect(clients.az(runner, "account", "get-access-token", "-o", "json"), "az account get-access-token"))
+    assert claims(answer["accessToken"])["appid"] == IDENTITY, "a token of another identity"
 
 
-def check_terraform(clients, runner):
+def check_terraform(clients, runner, **variables):
     """init, apply (which locks and writes the state) and plan on the azurerm backend."""
     directory = tempfile.mkdtemp(prefix="terraform-", dir=runner.workspace)
     with open(os.path.join(directory, "main.tf"), "w", encoding="utf-8") as file:
         file.write(STATE.replace("KEY", os.path.basename(directory)).replace("INPUT", type(runner).__name__))
-    expect(clients.terraform(runner, directory, "init"), "terraform init")
-    applied = expect(clients.terraform(runner, directory, "apply", "-auto-approve"), "terraform apply")
+    expect(clients.terraform(runner, directory, "init", **variables), "terraform init")
+    applied = expect(clients.terraform(runner, directory, "apply", "-auto-approve", **variables), "terraform apply")
     assert "Apply complete! Resources: 1 added" in applied, applied
-    planned = expect(clients.terraform(runner, directory, "plan"), "terraform plan")
+    planned = expect(clients.terraform(runner, directory, "plan", **variables), "terraform plan")
     assert "No changes." in planned, planned
 
 

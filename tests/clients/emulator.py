@@ -14,7 +14,7 @@ CONNECTION = "99999999-9999-4999-8999-999999999999"
 
 
 class Emulator:
-    """Serves until it is stopped, this process has gone, or ten minutes have passed."""
+    """Serves until it is stopped, this process has gone, or half an hour has passed."""
 
     def __init__(self, program, directory, *options, names="real", tls_listen="127.0.0.1:443"):
         self.directory = directory

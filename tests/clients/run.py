@@ -72,11 +72,15 @@ def leaks(emulator, text):
     return [secret[:20] for secret in emulator.secrets() for spelling in spellings(secret) if spelling in text]
 
 
-def check_no_leak(emulator, outcome):
-    """No secret but in the commands that make the runner hide it."""
-    kept = [line for line in (outcome.stdout + outcome.stderr).splitlines() if "::add-mask::" not in line]
-    kept = "\n".join(line for line in kept if "##vso[task.setsecret]" not in line)
+def check_no_leak(emulator, runner, outcome):
+    """No secret but in the commands that make the runner hide it, and none in what it takes from the step."""
+    lines = (outcome.stdout + outcome.stderr).splitlines()
+    kept = "\n".join(line for line in lines if not line.startswith(runner.MASKING or "\0"))
     assert not leaks(emulator, kept), f"a secret in the log: {kept}"
+    for name in GitHub.FILES if isinstance(runner, GitHub) else ():
+        if os.path.exists(runner.file(name)):
+            with open(runner.file(name), encoding="utf-8") as file:
+                assert not leaks(emulator, file.read()), f"a secret in {name}"
 
 
 def check_nothing_left(runner):
@@ -85,8 +89,7 @@ def check_nothing_left(runner):
 
 
 def check_home_untouched(runner):
-    touched = [path for path in os.listdir(runner.home) if path == ".azure"]
-    assert not touched, "~/.azure was made"
+    assert os.listdir(runner.home) == [], f"made in ~: {os.listdir(runner.home)}"
 
 
 def clients_after_login(kind):
@@ -94,7 +97,7 @@ def clients_after_login(kind):
         runner, emulator = context.job(kind), context.emulator
         emulator.forget()
         outcome = login(runner, "--scope", ARM, "--scope", VAULT, "-v")
-        check_no_leak(emulator, outcome)
+        check_no_leak(emulator, runner, outcome)
         posts = emulator.requests("entra.token")
         assert sorted(dict(post["form"])["scope"] for post in posts) == [ARM + "/.default", VAULT + "/.default"], posts
         asked = emulator.requests("github.assertion") + emulator.requests("azure-devops.assertion")
@@ -111,9 +114,11 @@ def clients_after_login(kind):
         logout = runner.run("logout")
         assert logout.code == 0 and directory in logout.stderr, logout.show()
         check_nothing_left(runner)
-        for path in files_below(runner.workspace):
+        for path in files_below(runner.directory):
+            if path == getattr(runner, "token_file", None):
+                continue  # the pod's own
             with open(path, encoding="utf-8", errors="replace") as file:
-                assert not leaks(emulator, file.read()), f"a secret in the workspace: {path}"
+                assert not leaks(emulator, file.read()), f"a secret left in {path}"
         again = runner.run("logout")
         assert (again.code, again.stderr) == (0, "azfed: nothing to remove\n"), again.show()
 
@@ -137,6 +142,8 @@ def az_uses_the_tokens_it_was_given_after_the_assertion_has_expired(context):
     for resource in (VAULT, ARM, ARM + "/", "https://management.core.windows.net/"):
         token = json.loads(expect(context.clients.az(runner, "account", "get-access-token", "--resource", resource), resource))
         assert token["tenant"] == TENANT and token["subscription"] == SUBSCRIPTION, token
+    listed = json.loads(expect(context.clients.az(runner, "keyvault", "secret", "list", "--vault-name", "contoso"), "az keyvault"))
+    assert [secret["name"] for secret in listed] == ["greeting"], listed
     assert emulator.requests("entra.token") == []
     refused = context.clients.az(runner, "account", "get-access-token", "--resource", "https://database.windows.net")
     assert refused.code != 0 and "AADSTS700024" in refused.stderr, refused.show()
@@ -190,6 +197,50 @@ def two_logins_stand_side_by_side(context):
 
 
 @case
+def jobs_that_share_a_temp_directory_log_out_each_for_itself(context):
+    """As on a shell executor, where no variable names a temp directory of the job's own."""
+    first, second = (context.job(GitLab) for _ in range(2))
+    shared = first.temp
+    for number, runner in enumerate((first, second)):
+        runner.temp = shared
+        runner.platform_environment["CI_JOB_ID"] = str(7000 + number)
+        login(runner)
+    assert len(os.listdir(shared)) == 2
+    first.run("logout")
+    assert os.listdir(shared) == [os.path.basename(second.handed_over["AZFED_LOGIN_DIR"])]
+    if context.has("az"):
+        check_az(context.clients, second)
+    second.run("logout")
+    check_nothing_left(second)
+
+
+def masked_on(kind, *options):
+    def test(context):
+        runner = context.job(kind)
+        known = set(context.emulator.secrets())
+        outcome = login(runner, "--scope", ARM, "--scope", VAULT, "-v", *options)
+        made = set(context.emulator.secrets()) - known
+        assert len(made) == 3, f"an assertion and two access tokens: {len(made)}"
+        assert made <= set(runner.masks), "a secret that the runner was not told of"
+        assert not leaks(context.emulator, runner.log(outcome)), runner.log(outcome)
+        lines = outcome.stdout.splitlines()
+        masks = [number for number, line in enumerate(lines) if line.startswith(runner.MASKING)]
+        assert masks == list(range(len(masks))), "something was written before a mask"
+        assert not leaks(context.emulator, json.dumps(runner.handed_over))
+        if options:
+            assert runner.outputs["access-token"] in made, "the output is no access token"
+        runner.run("logout")
+        check_nothing_left(runner)
+
+    test.__name__ = f"secrets_are_masked_first_on_{kind.__name__}"
+    return case(test)
+
+
+masked_on(GitHub, "--output-access-token")
+masked_on(AzureDevOps)
+
+
+@case
 def what_the_user_has_in_home(context):
     """Another job's credentials in ~/.azure are not used; the user's own settings still count."""
     if not context.has("az"):
@@ -217,34 +268,48 @@ def what_the_user_has_in_home(context):
     runner.run("logout")
 
 
-@case
-def another_cloud(context):
-    runner = context.job(GitHub)
-    context.emulator.forget()
-    login(runner, "--cloud", "AzureUSGovernment")
-    (asked,) = context.emulator.requests("github.assertion")
-    assert dict(asked["query"])["audience"] == "api://AzureADTokenExchangeUSGov", asked
-    (post,) = context.emulator.requests("entra.token")
-    assert post["host"] == "login.microsoftonline.us", post
-    assert runner.handed_over["ARM_ENVIRONMENT"] == "usgovernment"
-    if context.has("az"):
-        check_az(context.clients, runner)
-        shown = json.loads(expect(context.clients.az(runner, "cloud", "show"), "az cloud show"))
-        assert shown["name"] == "AzureUSGovernment", shown
-    if context.has("terraform"):
-        check_terraform(context.clients, runner)
-        audiences = {dict(one["query"])["audience"] for one in context.emulator.requests("github.assertion")}
-        assert audiences == {"api://AzureADTokenExchangeUSGov"}, audiences
-    if context.has("python"):
-        done = context.clients.python(runner, "https://management.usgovcloudapi.net")
-        assert expect(done, "azure-identity for Python").strip() == "Contoso Production"
-    # back to the public cloud in the same job: nothing of the other one is left behind
-    login(runner, "--cloud", "AzureCloud")
-    assert runner.handed_over["ARM_ENVIRONMENT"] == "public"
-    if context.has("terraform"):
-        check_terraform(context.clients, runner)
-    runner.run("logout")
-    check_nothing_left(runner)
+def another_cloud(cloud, terraforms_name, audience, authority, resource):
+    def test(context):
+        runner = context.job(GitHub)
+        context.emulator.forget()
+        login(runner, "--cloud", cloud)
+        (asked,) = context.emulator.requests("github.assertion")
+        assert dict(asked["query"])["audience"] == audience, asked
+        (post,) = context.emulator.requests("entra.token")
+        assert post["host"] == authority, post
+        assert runner.handed_over["ARM_ENVIRONMENT"] == terraforms_name
+        if context.has("az"):
+            check_az(context.clients, runner)
+            shown = json.loads(expect(context.clients.az(runner, "cloud", "show"), "az cloud show"))
+            assert shown["name"] == cloud, shown
+        if context.has("terraform"):
+            check_terraform(context.clients, runner)
+            audiences = {dict(one["query"])["audience"] for one in context.emulator.requests("github.assertion")}
+            assert audiences == {audience}, audiences
+        if context.has("python"):
+            done = context.clients.python(runner, resource)
+            assert expect(done, "azure-identity for Python").strip() == "Contoso Production"
+        if context.has("js"):
+            done = context.clients.javascript(runner, resource)
+            assert expect(done, "@azure/identity for JavaScript").strip() == "Contoso Production"
+        # back to the public cloud in the same job: nothing of the other one is left behind
+        login(runner, "--cloud", "AzureCloud")
+        assert runner.handed_over["ARM_ENVIRONMENT"] == "public"
+        if context.has("terraform"):
+            check_terraform(context.clients, runner)
+        runner.run("logout")
+        check_nothing_left(runner)
+
+    test.__name__ = f"another_cloud_{cloud}"
+    return case(test)
+
+
+another_cloud(
+    "AzureUSGovernment", "usgovernment", "api://AzureADTokenExchangeUSGov", "login.microsoftonline.us", "https://management.usgovcloudapi.net"
+)
+another_cloud(
+    "AzureChinaCloud", "china", "api://AzureADTokenExchangeChina", "login.chinacloudapi.cn", "https://management.chinacloudapi.cn"
+)
 
 
 @case
@@ -255,6 +320,32 @@ def azure_devops_with_its_older_issuer(context):
         login(runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
+        runner.run("logout")
+    finally:
+        context.emulator.call("POST", "settings", {"azure_devops_issuer": "entra"})
+
+
+@case
+def terraform_renews_on_azure_devops_in_a_step_that_maps_the_jobs_token(context):
+    """As docs/terraform.md says: such a step must also drop the path of the file, which Terraform prefers."""
+    if not context.has("terraform"):
+        return "terraform is left out"
+    context.emulator.call("POST", "settings", {"azure_devops_issuer": "vstoken"})
+    try:
+        runner = context.job(AzureDevOps, lifetime=1)
+        login(runner)
+        time.sleep(1.5)
+        mapped = {"SYSTEM_ACCESSTOKEN": runner.login_step()["SYSTEM_ACCESSTOKEN"], "ARM_OIDC_TOKEN_FILE_PATH": ""}
+        context.emulator.forget()
+        try:
+            check_terraform(context.clients, runner)
+        except AssertionError as refused:
+            assert "AADSTS700024" in str(refused), refused
+        else:
+            raise AssertionError("a plain step worked with an assertion that has expired")
+        assert context.emulator.requests("azure-devops.assertion") == []
+        check_terraform(context.clients, runner, **mapped)
+        assert context.emulator.requests("azure-devops.assertion") != []
         runner.run("logout")
     finally:
         context.emulator.call("POST", "settings", {"azure_devops_issuer": "entra"})
@@ -299,7 +390,7 @@ def exec_on(kind):
                 assert "Contoso Production" in second, outcome.show()
             for line in ("the command does not get AZURE_CLIENT_SECRET", "the command does not get ARM_OIDC_TOKEN", "sh asked for https://management.azure.com: "):
                 assert line in outcome.stderr, outcome.show()
-            check_no_leak(emulator, outcome)
+            check_no_leak(emulator, runner, outcome)
             assert list(files_below(runner.temp)) == [], "left behind"
             refused = [one for one in emulator.requests("entra.token") if one["status"] != 200]
             assert refused == [], refused
@@ -326,7 +417,7 @@ def refused_on(kind):
         assert outcome.stderr.count(f"azfed: error: Microsoft Entra refused this job's token ({code})") == 1, outcome.show()
         for part in ("  presented by this job", "az identity federated-credential create", f"docs/errors.md#{code.lower()}"):
             assert part in outcome.stderr, outcome.show()
-        check_no_leak(context.emulator, outcome)
+        check_no_leak(context.emulator, runner, outcome)
         check_nothing_left(runner)
         assert runner.handed_over == {}, runner.handed_over
         if kind is GitHub:

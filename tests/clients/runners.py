@@ -26,6 +26,7 @@ class Runner:
     """A job: a temp directory, an empty home, and what its steps have set."""
 
     platform = None
+    MASKING = ()
 
     def __init__(self, emulator, azfed, directory, **job):
         self.emulator, self.azfed, self.directory = emulator, azfed, directory
@@ -62,11 +63,20 @@ class Runner:
     def take(self, outcome):
         raise NotImplementedError
 
+    def log(self, outcome):
+        """The step's log as people see it: without the commands that only add a mask, and with the masks applied."""
+        lines = (outcome.stdout + outcome.stderr).splitlines()
+        text = "\n".join(line for line in lines if not line.lstrip().startswith(self.MASKING))
+        for mask in sorted(filter(None, self.masks), key=len, reverse=True):
+            text = text.replace(mask, "***")
+        return text
+
 
 class GitHub(Runner):
     """Source: actions/runner src/Runner.Worker/FileCommandManager.cs, ActionCommandManager.cs."""
 
     platform = "github"
+    MASKING = ("::add-mask::",)
     FILES = ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")
 
     def __init__(self, *arguments, **job):
@@ -124,6 +134,7 @@ class AzureDevOps(Runner):
     """Source: azure-pipelines-agent src/Microsoft.VisualStudio.Services.Agent/Command.cs, TaskCommandExtension.cs."""
 
     platform = "azure-devops"
+    MASKING = ("##vso[task.setsecret]",)
 
     def __init__(self, *arguments, **job):
         super().__init__(*arguments, **job)
