@@ -56,8 +56,9 @@ stage_install() {
   need cargo "install Rust 1.95 or newer"
   need python3 "install Python 3.11 or newer"
   command -v musl-gcc >/dev/null || install_debian_packages musl-tools
-  rustup target list --installed 2>/dev/null | grep -qx "$musl" || rustup target add "$musl"
+  [[ -d $(rustc --print sysroot)/lib/rustlib/$musl/lib ]] || rustup target add "$musl"
   if ! is_without az || ! is_without python; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || install_debian_packages python3-venv
     once venv tests/clients/requirements.txt install_venv
   fi
   if ! is_without js; then
@@ -79,13 +80,20 @@ stage_build() {
 
 stage_unit() { cargo test --workspace --locked --quiet; }
 
+need_binaries() {
+  [[ -x $azfed && -x $emulator ]] && return
+  echo "test.sh: nothing to test yet: run ./test.sh build first" >&2
+  exit 1
+}
+
 stage_clients() {
+  need_binaries
   local options=() one
   for one in ${without[@]+"${without[@]}"}; do options+=(--without "$one"); done
   python3 tests/clients/run.py --azfed "$azfed" --emulator "$emulator" --tools "$tools" ${options[@]+"${options[@]}"}
 }
 
-stage_static() { python3 tests/clients/static.py --azfed "$azfed" --emulator "$emulator"; }
+stage_static() { need_binaries && python3 tests/clients/static.py --azfed "$azfed" --emulator "$emulator"; }
 
 stage_wrappers() {
   local one
