@@ -76,19 +76,25 @@ pub struct LoginArgs {
     pub source: SourceArgs,
 
     /// Resource to get an access token for, as a URI or a `/.default` scope; repeatable [default: Azure Resource Manager]
-    #[arg(long = "scope", value_name = "SCOPE")]
+    #[arg(long = "scope", value_name = "SCOPE", help_heading = "Hand-over")]
     pub scopes: Vec<Scope>,
 
     /// Which clients the login is for
-    #[arg(long = "for", value_name = "CLIENTS", value_delimiter = ',', default_value = "terraform,az,sdk")]
+    #[arg(
+        long = "for",
+        value_name = "CLIENTS",
+        value_delimiter = ',',
+        default_value = "terraform,az,sdk",
+        help_heading = "Hand-over"
+    )]
     pub consumers: Vec<Consumer>,
 
     /// How later steps get the login
-    #[arg(long, value_name = "FORM", default_value = "auto")]
+    #[arg(long, value_name = "FORM", default_value = "auto", help_heading = "Hand-over")]
     pub output: Output,
 
     /// On GitHub, put the first scope's access token into the step's output `access-token` (masked)
-    #[arg(long)]
+    #[arg(long, help_heading = "Hand-over")]
     pub output_access_token: bool,
 }
 
@@ -103,11 +109,17 @@ pub struct ExecArgs {
     pub source: SourceArgs,
 
     /// Which clients the login is for
-    #[arg(long = "for", value_name = "CLIENTS", value_delimiter = ',', default_value = "terraform,az,sdk")]
+    #[arg(
+        long = "for",
+        value_name = "CLIENTS",
+        value_delimiter = ',',
+        default_value = "terraform,az,sdk",
+        help_heading = "Hand-over"
+    )]
     pub consumers: Vec<Consumer>,
 
     /// The only resources that the command may ask for, as URIs or `/.default` scopes; repeatable [default: any]
-    #[arg(long = "allow-scope", value_name = "SCOPE")]
+    #[arg(long = "allow-scope", value_name = "SCOPE", help_heading = "Limits")]
     pub allowed: Vec<Scope>,
 
     /// The command and its arguments
@@ -138,11 +150,11 @@ pub struct TokenArgs {
     pub source: SourceArgs,
 
     /// Resource to get an access token for, as a URI or a `/.default` scope [default: Azure Resource Manager]
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", help_heading = "Hand-over")]
     pub scope: Option<Scope>,
 
     /// What to print
-    #[arg(long, value_name = "FORM", default_value = "text")]
+    #[arg(long, value_name = "FORM", default_value = "text", help_heading = "Hand-over")]
     pub format: TokenFormat,
 }
 
@@ -217,7 +229,7 @@ pub struct SourceArgs {
     pub service_connection_id: Option<ServiceConnectionId>,
 
     /// Give up after this long, all tries together: seconds, or with a unit as in 90s, 2m
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Limits")]
     pub timeout: Duration,
 }
 
