@@ -56,7 +56,10 @@ stage_install() {
   need cargo "install Rust 1.95 or newer"
   need python3 "install Python 3.11 or newer"
   command -v musl-gcc >/dev/null || install_debian_packages musl-tools
-  [[ -d $(rustc --print sysroot)/lib/rustlib/$musl/lib ]] || rustup target add "$musl"
+  if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$musl/lib ]]; then
+    need rustup "add the target $musl to this Rust"
+    rustup target add "$musl"
+  fi
   if ! is_without az || ! is_without python; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || install_debian_packages python3-venv
     once venv tests/clients/requirements.txt install_venv
