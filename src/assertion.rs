@@ -58,6 +58,17 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// The time between issue and expiry; two minutes where the token does not say.
+    pub fn life(&self) -> Duration {
+        Duration::from_secs(self.exp.zip(self.iat).map_or(120, |(exp, iat)| exp.saturating_sub(iat)))
+    }
+
+    /// The time until expiry, by this machine's clock.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        let expiry = self.exp.and_then(|exp| UNIX_EPOCH.checked_add(Duration::from_secs(exp)));
+        expiry.map_or(self.life(), |expiry| expiry.duration_since(now).unwrap_or_default())
+    }
+
     /// The claims of a JWT, unverified.
     pub fn of(jwt: &str) -> Result<Self, Malformed> {
         if jwt.is_empty() {

@@ -49,6 +49,9 @@ pub enum Command {
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
     Become(BecomeArgs),
+    /// What `login` leaves running: renews the login until it is not needed any more
+    #[command(hide = true)]
+    Keep(KeepArgs),
 }
 
 impl Command {
@@ -61,6 +64,7 @@ impl Command {
             Self::Assertion(_) => "assertion",
             Self::Logout => "logout",
             Self::Become(_) => "become",
+            Self::Keep(_) => "keep",
         }
     }
 }
@@ -96,6 +100,52 @@ pub struct LoginArgs {
     /// On GitHub, put the first scope's access token into the step's output `access-token` (masked)
     #[arg(long, help_heading = "Hand-over")]
     pub output_access_token: bool,
+
+    /// How it lasts
+    #[command(flatten)]
+    pub lasting: LastingArgs,
+}
+
+/// What `azfed login` does for later steps of a long job.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Long jobs")]
+pub struct LastingArgs {
+    /// Renew what stands on disk in the background, until `azfed logout` or the job's end [default on GitHub and Azure
+    /// DevOps]
+    #[arg(long, overrides_with = "no_keep_fresh")]
+    pub keep_fresh: bool,
+
+    /// Leave what stands on disk as it is: it ends with the OIDC token
+    #[arg(long, overrides_with = "keep_fresh", conflicts_with = "endpoints")]
+    pub no_keep_fresh: bool,
+
+    /// Put nothing on disk: serve later steps a managed identity endpoint and an OIDC request URL on loopback, until
+    /// `azfed logout` or the job's end
+    #[arg(long)]
+    pub endpoints: bool,
+
+    /// The only resources that the endpoints serve, as URIs or `/.default` scopes; repeatable [default: any]
+    #[arg(long = "allow-scope", value_name = "SCOPE", requires = "endpoints")]
+    pub allowed: Vec<Scope>,
+}
+
+/// `azfed keep`
+#[derive(Debug, clap::Args)]
+pub struct KeepArgs {
+    /// Who to be
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Serve the endpoints
+    #[arg(long)]
+    pub endpoints: bool,
+
+    /// The only resources that they serve
+    #[arg(long = "allow-scope", value_name = "SCOPE")]
+    pub allowed: Vec<Scope>,
 }
 
 /// `azfed exec`

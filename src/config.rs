@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
 use crate::{
-    cli::{CloudArgs, Consumer, ExecArgs, IdentityArgs, LoginArgs, Output, SourceArgs, TokenArgs},
+    cli::{CloudArgs, Consumer, IdentityArgs, LoginArgs, Output, SourceArgs, TokenArgs},
     cloud::{Cloud, CloudName, UnknownCloud},
     env::{Env, names},
     error::Hints,
@@ -70,6 +70,9 @@ pub enum Error {
     /// An option that this way of handing over does not have.
     #[error("`--output-access-token` needs GitHub's step outputs")]
     NoOutputs,
+    /// Endpoints' secrets would go to a file that a job keeps.
+    #[error("`--endpoints` has secrets in its variables, and `--output dotenv` is for files that are kept")]
+    EndpointsInFile,
     /// `--output github` where GitHub's files are not named.
     #[error("{0} is not set: this is not a step of a GitHub job")]
     NotGitHub(&'static str),
@@ -92,6 +95,7 @@ impl Error {
                 Hints::one(format!("remove {variable} from the job's variables; federation needs no secret"))
             }
             Self::NoOutputs => Hints::one("use `azfed token` where a step needs the access token itself"),
+            Self::EndpointsInFile => Hints::one("use `azfed exec -- COMMAND`, or another `--output`"),
             Self::NotGitHub(_) => Hints::one("leave `--output` to its default, or use `sh`"),
             Self::Variable { variable, .. } => match *variable {
                 names::azure::CLIENT_ID | names::arm::CLIENT_ID => Hints::one(CLIENT_ID_HINT),
@@ -144,6 +148,12 @@ pub struct Login {
     pub output: Output,
     /// Whether the first access token goes to the step's outputs.
     pub output_access_token: bool,
+    /// Whether a background process renews it; unset, where that can be done.
+    pub keep_fresh: Option<bool>,
+    /// Whether later steps ask endpoints.
+    pub endpoints: bool,
+    /// The only resources that these serve.
+    pub allowed: Vec<Scope>,
     /// All tries together.
     pub timeout: Duration,
     /// What will hurt later.
@@ -189,6 +199,17 @@ impl Login {
             scopes.push(target.cloud.resource_manager_scope());
         }
         let mut warnings = Vec::new();
+        if args.lasting.endpoints {
+            if output == Output::Dotenv {
+                return Err(Error::EndpointsInFile);
+            }
+            if consumers.contains(&Consumer::Sdk) && env.is_set(names::azure::FEDERATED_TOKEN_FILE) {
+                warnings.push(
+                    "AZURE_FEDERATED_TOKEN_FILE is set, and the Azure SDKs prefer it to the endpoints: unset it"
+                        .to_owned(),
+                );
+            }
+        }
         let identity = Identity::resolve(&args.identity, env, &mut warnings)?;
         if consumers.contains(&Consumer::Terraform) && env.is_set(names::arm::OIDC_TOKEN) {
             warnings.push(
@@ -203,6 +224,10 @@ impl Login {
             consumers,
             output,
             output_access_token: args.output_access_token,
+            keep_fresh: (args.lasting.keep_fresh || args.lasting.no_keep_fresh)
+                .then_some(args.lasting.keep_fresh),
+            endpoints: args.lasting.endpoints,
+            allowed: args.lasting.allowed.clone(),
             timeout: args.source.timeout,
             warnings,
         })
@@ -222,7 +247,7 @@ impl Token {
     }
 }
 
-/// `azfed exec`, as meant.
+/// `azfed exec`, and the background process of a login, as meant.
 #[derive(Debug)]
 pub struct Exec {
     /// Who to be.
@@ -235,11 +260,11 @@ pub struct Exec {
 
 impl Exec {
     /// Flags and variables in, meaning out.
-    pub fn resolve(args: &ExecArgs, env: &Env) -> Result<Self, Error> {
+    pub fn resolve(identity: &IdentityArgs, source: &SourceArgs, env: &Env) -> Result<Self, Error> {
         Ok(Self {
-            identity: Identity::resolve(&args.identity, env, &mut Vec::new())?,
-            target: Target::resolve(&args.identity.cloud, env)?,
-            timeout: timeout(&args.source),
+            identity: Identity::resolve(identity, env, &mut Vec::new())?,
+            target: Target::resolve(&identity.cloud, env)?,
+            timeout: timeout(source),
         })
     }
 }

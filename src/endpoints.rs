@@ -7,7 +7,15 @@
 
 pub mod vault;
 
-use std::{convert::Infallible, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    convert::Infallible,
+    future::Future,
+    net::Ipv4Addr,
+    rc::Rc,
+    time::Duration,
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -20,12 +28,12 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, task::AbortHandle};
 
 use self::vault::{Lookup, Vault};
-use crate::{identifiers::Scope, secret::Secret};
+use crate::{clock, identifiers::Scope, secret::Secret};
 
-/// Connections that are served at once; more wait in the listener's queue.
+/// Connections that are open at once; a further one takes the place of one that is silent.
 const MOST_CONNECTIONS: usize = 512;
 /// A client that does not finish its request, or is silent between two, is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,20 +69,22 @@ impl Keys {
     }
 }
 
-/// Open endpoints.
+/// Where endpoints are, and what opens them.
 #[derive(Debug)]
-pub struct Endpoints {
-    listener: TcpListener,
+pub struct Address {
     port: u16,
     keys: Keys,
 }
 
-impl Endpoints {
-    /// Opens a random port on 127.0.0.1.
-    pub async fn open() -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let port = listener.local_addr()?.port();
-        Ok(Self { listener, port, keys: Keys::generate().map_err(std::io::Error::other)? })
+impl Address {
+    /// An address on 127.0.0.1.
+    pub fn new(port: u16, keys: Keys) -> Self {
+        Self { port, keys }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The secrets.
@@ -96,19 +106,53 @@ impl Endpoints {
     pub fn metadata_url(&self) -> Secret {
         Secret::new(format!("http://127.0.0.1:{}/{}{METADATA}", self.port, self.keys.path.expose()))
     }
+}
 
-    /// Serves until it is dropped. A stuck client holds up no other.
+/// Open endpoints.
+#[derive(Debug)]
+pub struct Endpoints {
+    listener: TcpListener,
+    address: Address,
+}
+
+impl Endpoints {
+    /// Opens a random port on 127.0.0.1.
+    pub async fn open() -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let address = Address::new(port, Keys::generate().map_err(std::io::Error::other)?);
+        Ok(Self { listener, address })
+    }
+
+    /// Where they are.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Serves until it is dropped. A stuck client holds up no other: where there is no room left, the connection that
+    /// has been silent for longest makes room.
     pub async fn serve(self, vault: Rc<Vault>) {
         let endpoints = Rc::new(self);
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let connections = Rc::new(Connections::default());
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let Ok((stream, _)) = endpoints.listener.accept().await else { continue };
+            connections.make_room();
+            let Ok((stream, _)) = endpoints.listener.accept().await else {
+                // out of descriptors, most likely
+                connections.drop_silent();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
             let (endpoints, vault) = (Rc::clone(&endpoints), Rc::clone(&vault));
-            tokio::task::spawn_local(async move {
+            connections.add(|answering, done| async move {
                 let service = service_fn(|request| {
-                    let (endpoints, vault) = (Rc::clone(&endpoints), Rc::clone(&vault));
-                    async move { Ok::<_, Infallible>(endpoints.answer(&request, &vault).await) }
+                    let (endpoints, vault, answering) =
+                        (Rc::clone(&endpoints), Rc::clone(&vault), Rc::clone(&answering));
+                    async move {
+                        answering.set(true);
+                        let answer = endpoints.answer(&request, &vault).await;
+                        answering.set(false);
+                        Ok::<_, Infallible>(answer)
+                    }
                 });
                 // a connection that breaks is its client's affair
                 let _ = http1::Builder::new()
@@ -117,8 +161,60 @@ impl Endpoints {
                     .max_buf_size(LONGEST_HEAD)
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
-                drop(place);
+                drop(done);
             });
+        }
+    }
+}
+
+/// The connections that are open, oldest first.
+#[derive(Default)]
+struct Connections {
+    open: RefCell<BTreeMap<u64, Connection>>,
+    next: Cell<u64>,
+}
+
+struct Connection {
+    answering: Rc<Cell<bool>>,
+    task: AbortHandle,
+}
+
+/// Takes a connection off the list when it ends, however it ends.
+struct Done {
+    connections: Rc<Connections>,
+    number: u64,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.connections.open.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Connections {
+    fn add<F: Future<Output = ()> + 'static>(self: &Rc<Self>, serve: impl FnOnce(Rc<Cell<bool>>, Done) -> F) {
+        let number = self.next.replace(self.next.get() + 1);
+        let answering = Rc::new(Cell::new(false));
+        let done = Done { connections: Rc::clone(self), number };
+        let task = tokio::task::spawn_local(serve(Rc::clone(&answering), done)).abort_handle();
+        self.open.borrow_mut().insert(number, Connection { answering, task });
+    }
+
+    fn make_room(&self) {
+        if self.open.borrow().len() >= MOST_CONNECTIONS {
+            self.drop_silent();
+        }
+    }
+
+    /// Ends the oldest connection on which no answer is being made.
+    fn drop_silent(&self) {
+        let oldest = {
+            let open = self.open.borrow();
+            open.iter().find(|(_, connection)| !connection.answering.get()).map(|(number, _)| *number)
+        };
+        let connection = oldest.and_then(|number| self.open.borrow_mut().remove(&number));
+        if let Some(connection) = connection {
+            connection.task.abort();
         }
     }
 }
@@ -135,7 +231,7 @@ impl Endpoints {
         if path == OIDC {
             let given = header("authorization");
             let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.keys.oidc) {
+            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.address.keys.oidc) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             return oidc(request, vault).await;
@@ -143,7 +239,7 @@ impl Endpoints {
         if path == APP_SERVICE {
             let version = query(request, "api-version");
             let name = if version.as_deref() == Some("2017-09-01") { "secret" } else { "x-identity-header" };
-            if !same(header(name), &self.keys.identity) {
+            if !same(header(name), &self.address.keys.identity) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             let form = match version.as_deref() {
@@ -154,7 +250,7 @@ impl Endpoints {
             return token(request, vault, form).await;
         }
         let key = path.strip_suffix(METADATA).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
-        if !same(key.as_bytes(), &self.keys.path) {
+        if !same(key.as_bytes(), &self.address.keys.path) {
             return empty(StatusCode::UNAUTHORIZED);
         }
         if !header("metadata").eq_ignore_ascii_case(b"true") {
@@ -166,7 +262,7 @@ impl Endpoints {
     /// A browser that was led here by a name of its own (DNS rebinding), a proxy, a method that changes something.
     fn refuse_stranger<B>(&self, request: &Request<B>) -> Option<Answer> {
         let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ours = [format!("127.0.0.1:{}", self.port), format!("localhost:{}", self.port)];
+        let ours = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{}", self.address.port));
         if !ours.iter().any(|name| name.eq_ignore_ascii_case(host)) {
             return Some(empty(StatusCode::MISDIRECTED_REQUEST));
         }
@@ -217,19 +313,18 @@ async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer
     };
     match vault.access_token(&scope).await {
         Lookup::Granted(token) => {
-            let left = token.expires_on.saturating_sub(crate::state::now());
-            let expires_on = if form == Form::Legacy {
-                legacy_date(token.expires_on)
-            } else {
-                token.expires_on.to_string()
-            };
+            // by the clock as it is now: it is the one that the client will look at
+            let (now, left) = (clock::now(), token.left());
+            let expires_on = now.saturating_add(left);
+            let expires_on =
+                if form == Form::Legacy { legacy_date(expires_on) } else { expires_on.to_string() };
             let body = Secret::new(
                 json!({
                     "access_token": token.secret.expose(),
                     "client_id": vault.client(),
                     "expires_in": left.to_string(),
                     "expires_on": expires_on,
-                    "not_before": token.issued_at.to_string(),
+                    "not_before": token.issued_at.min(now).to_string(),
                     "resource": scope.resource(),
                     "token_type": "Bearer",
                 })

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     assertion::{Assertion, Claims},
+    clock::{self, Moment},
     config::Identity,
     error::{Hints, Presented},
     http::{self, Channel},
@@ -31,8 +32,22 @@ pub struct AccessToken {
     pub issued_at: u64,
     /// When it expires, in seconds since 1970, by this machine's clock.
     pub expires_on: u64,
+    /// When it was received.
+    pub received: Moment,
     /// Object id of the identity, where the token shows it.
     pub object_id: Option<String>,
+}
+
+impl AccessToken {
+    /// How long it lives in all, in seconds.
+    pub fn life(&self) -> u64 {
+        self.expires_on.saturating_sub(self.issued_at)
+    }
+
+    /// How long it has yet to live, in seconds; a clock that was set meanwhile does not prolong it.
+    pub fn left(&self) -> u64 {
+        self.life().saturating_sub(self.received.elapsed().as_secs())
+    }
 }
 
 /// Why there is no access token.
@@ -268,7 +283,7 @@ pub async fn exchange(
             grant_type: "client_credentials",
         });
     let answer = channel.send(endpoint, request).await?;
-    let issued_at = crate::state::now();
+    let issued_at = clock::now();
     if answer.status == 200 {
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| Error::Unreadable)?;
         if granted.access_token.is_empty()
@@ -283,6 +298,7 @@ pub async fn exchange(
             secret,
             scope: scope.clone(),
             issued_at,
+            received: Moment::now(),
             expires_on: issued_at.saturating_add(granted.expires_in),
             object_id: object_id.filter(|id| Uuid::try_parse(id).is_ok()),
         });

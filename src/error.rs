@@ -7,7 +7,7 @@ use crate::{
     config::{self, Identity},
     entra, http,
     identifiers::Audience,
-    platform, sink, state, text,
+    keeper, platform, sink, state, text,
 };
 
 /// Next steps, as data: each a sentence, perhaps with lines to paste.
@@ -89,6 +89,9 @@ pub enum Error {
     /// The endpoints of `exec`.
     #[error("no port on 127.0.0.1 could be opened for the command: {0}")]
     Endpoints(std::io::Error),
+    /// The background process of a login.
+    #[error(transparent)]
+    Keeper(#[from] keeper::Failure),
     /// The command of `exec`.
     #[error("{program} could not be run: {reason}")]
     Command {
@@ -136,6 +139,8 @@ impl Error {
             }
             Self::State(_) | Self::Sink(_) => 1,
             Self::Endpoints(_) => 1,
+            Self::Keeper(keeper::Failure::Start(_)) => 1,
+            Self::Keeper(keeper::Failure::NotRenewable(_) | keeper::Failure::Orders) => 2,
             Self::Command { reason, .. } => crate::exec::not_started(reason),
             Self::Interrupted(signal) => 128_u8.saturating_add(*signal),
         }
@@ -153,6 +158,7 @@ impl Error {
             Self::Entra { source, presented } => source.hints(presented),
             Self::State(error) => error.hints(),
             Self::Sink(error) => error.hints(),
+            Self::Keeper(error) => error.hints(),
             Self::Deadline { last: Some(last), .. } => last.hints(),
             Self::Deadline { last: None, .. } => Hints::one(
                 "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise \

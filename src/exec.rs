@@ -9,16 +9,12 @@ use std::{
 use tokio::process::{Child, Command};
 
 use crate::{
-    cli::Consumer,
-    cloud::Cloud,
-    config::{Identity, Target},
-    endpoints::Endpoints,
     env::{
         Env,
         names::{arm, azfed, azure},
     },
     error::Error,
-    secret::Secret,
+    export::{Served, Variable},
     text,
 };
 
@@ -49,84 +45,16 @@ const OF_OTHERS: [&str; 20] = [
 /// What the child's environment gets, and loses.
 #[derive(Debug)]
 pub struct Environment {
-    /// Names and values; some are secrets of the endpoints.
-    pub set: Vec<(&'static str, Secret)>,
+    /// What it gets.
+    pub set: Vec<Variable>,
     /// Names that were there.
     pub removed: Vec<&'static str>,
 }
 
 /// Plans the child's environment. Pure.
-pub fn environment(
-    env: &Env,
-    endpoints: &Endpoints,
-    identity: &Identity,
-    target: &Target,
-    consumers: &[Consumer],
-    azure_config_dir: Option<&str>,
-) -> Environment {
-    let mut set: Vec<(&'static str, Secret)> = Vec::new();
-    let mut add = |name: &'static str, value: &str| set.push((name, Secret::new(value.to_owned())));
-    let keys = endpoints.keys();
-    let (has_az, has_sdk) = (consumers.contains(&Consumer::Az), consumers.contains(&Consumer::Sdk));
-    if has_az || has_sdk {
-        add("IDENTITY_ENDPOINT", &endpoints.identity_url());
-        add("IDENTITY_HEADER", keys.identity.expose());
-        add("MSI_ENDPOINT", &endpoints.identity_url());
-        add("MSI_SECRET", keys.identity.expose());
-    }
-    if let Some(directory) = azure_config_dir {
-        add(azure::CONFIG_DIR, directory);
-    }
-    if has_sdk {
-        add(azure::CLIENT_ID, identity.client.as_str());
-        add(azure::TENANT_ID, identity.tenant.as_str());
-        add(azure::AUTHORITY_HOST, target.authority.as_str());
-        if let Some(subscription) = &identity.subscription {
-            add(azure::SUBSCRIPTION_ID, subscription.as_str());
-        }
-    }
-    if consumers.contains(&Consumer::Terraform) {
-        add(arm::USE_OIDC, "true");
-        add(arm::CLIENT_ID, identity.client.as_str());
-        add(arm::TENANT_ID, identity.tenant.as_str());
-        if let Some(subscription) = &identity.subscription {
-            add(arm::SUBSCRIPTION_ID, subscription.as_str());
-        }
-        add(arm::ENVIRONMENT, target.cloud.terraform);
-        add(arm::OIDC_REQUEST_URL, &endpoints.oidc_url());
-        add("ARM_OIDC_REQUEST_TOKEN", keys.oidc.expose());
-        add("ARM_MSI_ENDPOINT", endpoints.metadata_url().expose());
-    }
+pub fn environment(env: &Env, served: &Served<'_>) -> Environment {
     let removed = OF_OTHERS.into_iter().filter(|name| env.is_set(name)).collect();
-    Environment { set, removed }
-}
-
-/// az's profile of a managed identity: it holds no secret, and az asks the endpoint each time.
-///
-/// Source: azure-cli `src/azure-cli-core/azure/cli/core/_profile.py`.
-pub fn azure_profile(identity: &Identity, cloud: &Cloud) -> String {
-    let tenant = identity.tenant.as_str();
-    let (id, name) = match &identity.subscription {
-        Some(subscription) => (subscription.as_str(), subscription.as_str()),
-        None => (tenant, "N/A(tenant level account)"),
-    };
-    serde_json::json!({ "subscriptions": [{
-        "id": id,
-        "name": name,
-        "state": "Enabled",
-        "user": {
-            "name": "userAssignedIdentity",
-            "type": "servicePrincipal",
-            "clientId": identity.client.as_str(),
-            "assignedIdentityInfo": format!("MSIClient-{}", identity.client),
-        },
-        "isDefault": true,
-        "tenantId": tenant,
-        "environmentName": cloud.name,
-        "homeTenantId": tenant,
-        "managedByTenants": [],
-    }]})
-    .to_string()
+    Environment { set: served.variables(), removed }
 }
 
 /// The command's name, for messages.
@@ -155,8 +83,8 @@ pub fn spawn(command: &[OsString], environment: &Environment) -> io::Result<Chil
     for name in OF_OTHERS {
         child.env_remove(name);
     }
-    for (name, value) in &environment.set {
-        child.env(name, value.expose());
+    for variable in &environment.set {
+        child.env(variable.name, variable.value.text());
     }
     child.spawn()
 }

@@ -2,12 +2,16 @@
 
 pub mod azure_cli;
 
+use std::collections::BTreeSet;
+
 use crate::{
     assertion::Assertion,
     cli::Consumer,
-    config::Login,
+    config::{Identity, Login, Target},
+    endpoints::Address,
     entra::AccessToken,
     env::names::{arm, azfed, azure},
+    identifiers::SubscriptionId,
     platform::Platform,
     secret::Secret,
 };
@@ -17,13 +21,47 @@ pub const ASSERTION_FILE: &str = "assertion";
 /// Name of az's directory in a login's directory.
 pub const AZURE_CLI_DIR: &str = "azure";
 
-/// A variable for later steps. None of them is a secret: secrets stand in files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The files that hold the assertion.
+pub const RENEWED: [&str; 2] = [ASSERTION_FILE, azure_cli::SERVICE_PRINCIPALS];
+
+/// A variable for later steps.
+#[derive(Debug)]
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
     /// Its value.
-    pub value: String,
+    pub value: Value,
+}
+
+/// A variable's value. Credentials stand in files; the only secrets in variables are the endpoints' own.
+#[derive(Debug)]
+pub enum Value {
+    /// Anybody may see it.
+    Plain(String),
+    /// It is masked, and opens endpoints on this machine while they are served.
+    Secret(Secret),
+}
+
+impl Value {
+    /// The value itself.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Plain(value) => value,
+            Self::Secret(value) => value.expose(),
+        }
+    }
+}
+
+impl Variable {
+    /// One that is no secret.
+    pub fn plain(name: &'static str, value: &str) -> Self {
+        Self { name, value: Value::Plain(value.to_owned()) }
+    }
+
+    /// One that is.
+    pub fn secret(name: &'static str, value: &Secret) -> Self {
+        Self { name, value: Value::Secret(Secret::new(value.expose().to_owned())) }
+    }
 }
 
 /// A file in the login's directory.
@@ -70,8 +108,7 @@ pub struct Granted<'a> {
 pub fn plan(login: &Login, granted: &Granted<'_>, before: &Before, directory: &str) -> Plan {
     let mut variables = Vec::new();
     let mut files = Vec::new();
-    let mut set =
-        |name: &'static str, value: &str| variables.push(Variable { name, value: value.to_owned() });
+    let mut set = |name: &'static str, value: &str| variables.push(Variable::plain(name, value));
     let identity = &login.identity;
     let own_file = format!("{directory}{}{ASSERTION_FILE}", std::path::MAIN_SEPARATOR);
     let exact_file = match granted.platform {
@@ -134,4 +171,96 @@ pub fn plan(login: &Login, granted: &Granted<'_>, before: &Before, directory: &s
         files.push(LoginFile { path: ASSERTION_FILE.to_owned(), content });
     }
     Plan { variables, files }
+}
+
+impl Plan {
+    /// Whether it has files that a new assertion can be put into.
+    pub fn is_renewable(&self) -> bool {
+        self.files.iter().any(|file| RENEWED.contains(&file.path.as_str()))
+    }
+}
+
+/// What stands in a file of [`RENEWED`] when there is a new assertion; nothing where the file is not as it was left.
+pub fn renewed(name: &str, old: &str, identity: &Identity, assertion: &Assertion) -> Option<Secret> {
+    match name {
+        ASSERTION_FILE => Some(Secret::new(assertion.jwt.expose().to_owned())),
+        _ => azure_cli::renewed(old, identity, assertion),
+    }
+}
+
+/// What each client needs to ask endpoints instead of reading files; no file of it holds a secret.
+#[derive(Debug)]
+pub struct Served<'a> {
+    /// Where the endpoints are.
+    pub address: &'a Address,
+    /// Who to be.
+    pub identity: &'a Identity,
+    /// Where.
+    pub target: &'a Target,
+    /// Who asks.
+    pub consumers: &'a BTreeSet<Consumer>,
+    /// The login's directory, where there is one.
+    pub directory: Option<&'a str>,
+}
+
+impl Served<'_> {
+    /// The plan of a login whose later steps ask endpoints.
+    pub fn plan(&self, user: &azure_cli::UserSettings) -> Plan {
+        let mut variables = self.variables();
+        variables.extend(self.directory.map(|directory| Variable::plain(azfed::LOGIN_DIR, directory)));
+        let mut files = Vec::new();
+        if self.consumers.contains(&Consumer::Az) {
+            files = azure_cli::endpoint_files(self.identity, self.target.cloud, user);
+            variables.extend(
+                user.extension_dir.iter().map(|directory| Variable::plain(azure::EXTENSION_DIR, directory)),
+            );
+        }
+        Plan { variables, files }
+    }
+
+    /// The variables of whoever asks.
+    pub fn variables(&self) -> Vec<Variable> {
+        let (plain, secret) = (Variable::plain, Variable::secret);
+        let (identity, address, keys) = (self.identity, self.address, self.address.keys());
+        let has = |consumer| self.consumers.contains(&consumer);
+        let subscription = identity.subscription.as_ref().map(SubscriptionId::as_str);
+        let mut variables = Vec::new();
+        if has(Consumer::Az) || has(Consumer::Sdk) {
+            variables.extend([
+                plain("IDENTITY_ENDPOINT", &address.identity_url()),
+                secret("IDENTITY_HEADER", &keys.identity),
+                plain("MSI_ENDPOINT", &address.identity_url()),
+                secret("MSI_SECRET", &keys.identity),
+            ]);
+        }
+        if has(Consumer::Az)
+            && let Some(directory) = self.directory
+        {
+            let directory = format!("{directory}{}{AZURE_CLI_DIR}", std::path::MAIN_SEPARATOR);
+            variables.push(plain(azure::CONFIG_DIR, &directory));
+        }
+        if has(Consumer::Sdk) {
+            variables.extend([
+                plain(azure::CLIENT_ID, identity.client.as_str()),
+                plain(azure::TENANT_ID, identity.tenant.as_str()),
+                plain(azure::AUTHORITY_HOST, self.target.authority.as_str()),
+            ]);
+            variables.extend(subscription.map(|id| plain(azure::SUBSCRIPTION_ID, id)));
+        }
+        if has(Consumer::Terraform) {
+            variables.extend([
+                plain(arm::USE_OIDC, "true"),
+                plain(arm::CLIENT_ID, identity.client.as_str()),
+                plain(arm::TENANT_ID, identity.tenant.as_str()),
+            ]);
+            variables.extend(subscription.map(|id| plain(arm::SUBSCRIPTION_ID, id)));
+            variables.extend([
+                plain(arm::ENVIRONMENT, self.target.cloud.terraform),
+                plain(arm::OIDC_REQUEST_URL, &address.oidc_url()),
+                secret("ARM_OIDC_REQUEST_TOKEN", &keys.oidc),
+                secret("ARM_MSI_ENDPOINT", &address.metadata_url()),
+            ]);
+        }
+        variables
+    }
 }

@@ -20,6 +20,7 @@
 
 pub mod assertion;
 pub mod cli;
+pub mod clock;
 pub mod cloud;
 pub mod config;
 pub mod endpoints;
@@ -30,6 +31,7 @@ pub mod exec;
 pub mod export;
 pub mod http;
 pub mod identifiers;
+pub mod keeper;
 pub mod platform;
 pub mod retry;
 pub mod run;

@@ -320,6 +320,42 @@ impl Platform {
         }
     }
 
+    /// The flags that choose this platform again.
+    pub fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::GitHub(_) => vec!["--source=github".to_owned()],
+            Self::AzureDevOps(azure_devops) => vec![
+                "--source=azure-devops".to_owned(),
+                format!("--service-connection-id={}", azure_devops.connection()),
+            ],
+            Self::GitLab(gitlab) => {
+                vec!["--source=gitlab".to_owned(), format!("--assertion-env={}", gitlab.variable)]
+            }
+            Self::Stored(Stored::File(path)) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                vec!["--source=file".to_owned(), format!("--assertion-file={}", path.display())]
+            }
+            Self::Stored(Stored::Variable(name, _)) => {
+                vec!["--source=env".to_owned(), format!("--assertion-env={name}")]
+            }
+        }
+    }
+
+    /// The variables that it takes its part from.
+    pub fn variables(&self) -> Vec<&str> {
+        match self {
+            Self::GitHub(_) => {
+                vec![names::github::ID_TOKEN_REQUEST_URL, names::github::ID_TOKEN_REQUEST_TOKEN]
+            }
+            Self::AzureDevOps(_) => {
+                vec![names::azure_devops::OIDC_REQUEST_URI, names::azure_devops::ACCESS_TOKEN]
+            }
+            Self::GitLab(gitlab) => vec![names::gitlab::SERVER_URL, &gitlab.variable],
+            Self::Stored(Stored::File(_)) => Vec::new(),
+            Self::Stored(Stored::Variable(name, _)) => vec![name],
+        }
+    }
+
     /// Where assertions are asked for, if it takes a request.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {

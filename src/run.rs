@@ -1,6 +1,16 @@
 //! The commands, stage after stage.
 
-use std::{cell::RefCell, ffi::OsString, fs, future::Future, path::PathBuf, process::ExitCode, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    ffi::OsString,
+    fs,
+    future::Future,
+    path::PathBuf,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -9,29 +19,31 @@ use futures_util::future::try_join_all;
 use crate::{
     assertion::Assertion,
     cli::{
-        Args, AssertionArgs, Command, Consumer, ExecArgs, LoginArgs, Output, SourceArgs, TokenArgs,
+        Args, AssertionArgs, Command, Consumer, ExecArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs,
         TokenFormat,
     },
     config::{self, Identity, Login, Target, Token},
-    endpoints::{Endpoints, vault::Vault},
+    endpoints::{Address, Endpoints, vault::Vault},
     entra::{self, AccessToken},
     env::{Env, names},
     error::{Error, Presented},
     exec,
-    export::{self, Before, Granted, azure_cli::UserSettings},
+    export::{self, Before, Granted, Plan, Served, azure_cli::UserSettings},
     http::{Channel, Http},
     identifiers::{Audience, Endpoint, Scope},
+    keeper::{self, Handed, Keeper, Orders},
     platform::{self, Platform},
     retry::{self, Verdict},
     secret::Secret,
     sink::{self, Facts, github},
-    state::{self, LoginDirectory},
+    state::{self, Kept, LoginDirectory},
     text,
     ui::{MaskStream, Ui},
 };
 
 /// Runs a command line in an environment and says how it ended.
 pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
+    hide_memory();
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => return usage(&error, arguments, env),
@@ -47,6 +59,7 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         quiet: args.quiet,
         runner: platform::runner(env),
         mask_stream,
+        stamped: matches!(args.command, Command::Keep(_)),
     });
     let outcome = runtime().map(|runtime| {
         runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui)))
@@ -78,6 +91,17 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
     }
 }
 
+/// No other process of this user may look into this one's memory or environment, and a crash leaves no core file
+/// (prctl(2), `PR_SET_DUMPABLE`).
+fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // a kernel that does not know this has nothing better
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
 /// Whether stdout is read by the runner, and by nobody else.
 fn writes_commands(output: Output) -> bool {
     matches!(output, Output::Github | Output::AzureDevops)
@@ -96,8 +120,13 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         format!("{indent}{}\n", text::one_line(line))
     });
     let rendered = format!("azfed: {}", lines.collect::<String>());
-    let ui =
-        Ui { verbose: false, quiet: false, runner: platform::runner(env), mask_stream: MaskStream::Stderr };
+    let ui = Ui {
+        verbose: false,
+        quiet: false,
+        runner: platform::runner(env),
+        mask_stream: MaskStream::Stderr,
+        stamped: false,
+    };
     ui.error(rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: "), &rendered);
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
     let is_login = words.iter().find(|word| !word.starts_with('-')) == Some(&"login");
@@ -124,6 +153,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
         Command::Logout => logout(env, ui)?,
+        Command::Keep(args) => keep(args, env, ui).await?,
         Command::Become(args) => return Err(exec::become_command(args.parent, &args.command)),
     }
     Ok(0)
@@ -167,9 +197,13 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
 
     let directory = LoginDirectory::create(env, &login.identity)?;
     let granted = Granted { platform: &exchange.platform, assertion: &assertion, tokens: &tokens };
-    let plan = export::plan(&login, &granted, &before(env), directory.path());
+    let (plan, keeper) = plan_and_keep(&login, &granted, &directory, env, ui).await?;
     directory.write(&plan.files)?;
     let facts = Facts { login: &login, granted: &granted, directory: directory.path() };
+    let process = keeper.as_ref().map(|keeper| keeper.pid);
+    if let Some(keeper) = keeper {
+        keeper.stay().await?;
+    }
     sink::write(&plan, &facts, env)?;
     if login.output == Output::Github
         && let Err(error) = github::summarise(env, &github::success_summary(&facts))
@@ -185,6 +219,9 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
             github::utc(token.expires_on)
         ));
     }
+    if let Some(process) = process {
+        ui.info(&format!("process {process} keeps this login until `azfed logout` or the job's end"));
+    }
     ui.debug(&format!("subject {}", assertion.claims.sub));
     for variable in &plan.variables {
         ui.debug(&format!("sets {}", variable.name));
@@ -193,10 +230,90 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The hand-over, and the background process that keeps it, where there is one.
+async fn plan_and_keep(
+    login: &Login,
+    granted: &Granted<'_>,
+    directory: &LoginDirectory,
+    env: &Env,
+    ui: &Ui,
+) -> Result<(Plan, Option<Keeper>), Error> {
+    let renewable = granted.platform.is_renewable();
+    if login.keep_fresh == Some(true) && !renewable {
+        return Err(keeper::Failure::NotRenewable(granted.platform.describe()).into());
+    }
+    let handed = Handed {
+        identity: &login.identity,
+        target: &login.target,
+        platform: granted.platform,
+        assertion: granted.assertion,
+        tokens: granted.tokens,
+        directory: directory.path(),
+        timeout: login.timeout,
+        endpoints: login.endpoints,
+        allowed: &login.allowed,
+    };
+    if login.endpoints {
+        let keeper = Keeper::start(&handed, env, ui).await?;
+        let Some(address) = &keeper.address else {
+            return Err(keeper::Failure::Start("it has no endpoints".to_owned()).into());
+        };
+        mask_keys(address, ui)?;
+        let served = Served {
+            address,
+            identity: &login.identity,
+            target: &login.target,
+            consumers: &login.consumers,
+            directory: Some(directory.path()),
+        };
+        let plan = served.plan(&before(env).azure_cli);
+        return Ok((plan, Some(keeper)));
+    }
+    let plan = export::plan(login, granted, &before(env), directory.path());
+    // a file that others rotate is renewed where the user says so; a platform that mints, unless the user says no
+    let wanted = login.keep_fresh.unwrap_or_else(|| granted.platform.endpoint().is_some());
+    if !(wanted && renewable && plan.is_renewable()) {
+        return Ok((plan, None));
+    }
+    match Keeper::start(&handed, env, ui).await {
+        Ok(keeper) => Ok((plan, Some(keeper))),
+        Err(error) if login.keep_fresh.is_some() => Err(error.into()),
+        Err(error) => {
+            ui.warning(&format!("{error}; what is on disk ends with the OIDC token"));
+            Ok((plan, None))
+        }
+    }
+}
+
+/// The background process of a login.
+async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
+    let mut orders = Orders::take()?;
+    let env = orders.environment(env);
+    let meant = config::Exec::resolve(&args.identity, &args.source, &env)?;
+    let exchange = Rc::new(Exchange::prepare(&env, &args.source, &meant.target, Some(&meant.identity), ui)?);
+    let kept = Kept::take(&orders.directory)?;
+    let owner = orders.owner();
+    let (assertion, tokens) = orders.credentials()?;
+    let renews = exchange.is_renewable();
+    let endpoints =
+        if args.endpoints { Some(Endpoints::open().await.map_err(Error::Endpoints)?) } else { None };
+    if !keeper::answer(endpoints.as_ref().map(Endpoints::address))? {
+        return Ok(());
+    }
+    let allowed = args.allowed.clone();
+    let vault = Rc::new(Vault::new(exchange, meant.identity, allowed, assertion, tokens, meant.timeout));
+    if let Some(endpoints) = endpoints {
+        tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
+    }
+    let reason = keeper::run(&vault, &kept, owner, renews, ui).await?;
+    ui.info(&format!("ends: {reason}"));
+    Ok(())
+}
+
 /// A child process with endpoints of its own. The first token is got before it starts: a login that does not work is
 /// said by azfed, and not by whatever the command makes of it.
 async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
-    let meant = config::Exec::resolve(args, env)?;
+    let meant = config::Exec::resolve(&args.identity, &args.source, env)?;
     let exchange = Rc::new(Exchange::prepare(env, &args.source, &meant.target, Some(&meant.identity), ui)?);
     let first = args.allowed.first().cloned().unwrap_or_else(|| meant.target.cloud.resource_manager_scope());
     let scopes = [first];
@@ -205,46 +322,46 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     let endpoints = Endpoints::open().await.map_err(Error::Endpoints)?;
 
     // az wants a directory; what stands in it is no secret, and it goes with this process
-    let directory = if args.consumers.contains(&Consumer::Az) {
-        let directory = LoginDirectory::create(env, &meant.identity)?;
-        let profile = exec::azure_profile(&meant.identity, meant.target.cloud);
-        directory.write(&export::azure_cli::endpoint_files(
-            profile,
-            meant.target.cloud,
-            &before(env).azure_cli,
-        ))?;
-        Some(directory)
-    } else {
-        None
+    let consumers: BTreeSet<Consumer> = args.consumers.iter().copied().collect();
+    let directory = consumers.contains(&Consumer::Az).then(|| LoginDirectory::create(env, &meant.identity));
+    let directory = directory.transpose()?;
+    let served = Served {
+        address: endpoints.address(),
+        identity: &meant.identity,
+        target: &meant.target,
+        consumers: &consumers,
+        directory: directory.as_ref().map(LoginDirectory::path),
     };
-    let azure = directory.as_ref().map(|directory| format!("{}/{}", directory.path(), export::AZURE_CLI_DIR));
-    let environment =
-        exec::environment(env, &endpoints, &meant.identity, &meant.target, &args.consumers, azure.as_deref());
+    if let Some(directory) = &directory {
+        directory.write(&served.plan(&before(env).azure_cli).files)?;
+    }
+    let environment = exec::environment(env, &served);
     for name in &environment.removed {
         ui.debug(&format!("the command does not get {name}"));
     }
-    for (name, _) in &environment.set {
-        ui.debug(&format!("the command gets {name}"));
+    for variable in &environment.set {
+        ui.debug(&format!("the command gets {}", variable.name));
     }
-    for key in [&endpoints.keys().identity, &endpoints.keys().oidc, &endpoints.keys().path] {
-        ui.mask(key).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
-    }
+    mask_keys(endpoints.address(), ui)?;
     let vault =
         Rc::new(Vault::new(exchange, meant.identity, args.allowed.clone(), assertion, tokens, meant.timeout));
-    let server = tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
+    let serving = tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
     let program = exec::shown(&args.command);
     let failed = |reason| Error::Command { program: program.clone(), reason };
     let mut child = exec::spawn(&args.command, &environment).map_err(failed)?;
     let status = exec::wait(&mut child).await.map_err(failed)?;
-    server.abort();
-    let asked_for = vault.asked_for();
-    for (resource, times) in &asked_for {
-        ui.info(&format!("{program} asked for {resource}: {times}"));
-    }
-    if let Err(error) = github::summarise(env, &github::asked_for_summary(&program, &asked_for)) {
-        ui.debug(&format!("the job's summary could not be written: {error}"));
-    }
+    serving.abort();
+    say_asked_for(&program, &vault.asked_for(), env, ui);
     Ok(exec::exit_code(status))
+}
+
+/// Hides what opens the endpoints in the job's log.
+fn mask_keys(address: &Address, ui: &Ui) -> Result<(), Error> {
+    let keys = address.keys();
+    for key in [&keys.identity, &keys.oidc, &keys.path] {
+        ui.mask(key).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
+    }
+    Ok(())
 }
 
 async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
@@ -284,10 +401,28 @@ fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {
     if removed.is_empty() {
         ui.info("nothing to remove");
     }
-    for directory in removed {
-        ui.info(&format!("removed {}", directory.display()));
+    for removed in removed {
+        ui.info(&format!("removed {}", removed.directory.display()));
+        say_asked_for("later steps", &removed.asked_for, env, ui);
+        if let Some(last_words) = removed.ended_before {
+            ui.warning(&format!(
+                "the process that kept this login fresh had ended before; the end of its log: {last_words}"
+            ));
+        }
     }
     Ok(())
+}
+
+/// Least privilege made visible: which resources the endpoints were asked for, and how often.
+fn say_asked_for(who: &str, asked_for: &[(String, u64)], env: &Env, ui: &Ui) {
+    for (resource, times) in asked_for {
+        ui.info(&format!("{who} asked for {resource}: {times}"));
+    }
+    if !asked_for.is_empty()
+        && let Err(error) = github::summarise(env, &github::asked_for_summary(who, asked_for))
+    {
+        ui.debug(&format!("the job's summary could not be written: {error}"));
+    }
 }
 
 /// Longest settings file of the user's that is read.
@@ -367,10 +502,19 @@ impl Exchange {
         self.platform.is_renewable()
     }
 
+    /// How long an assertion that has just been got is good for. One that the platform minted a moment ago has its
+    /// whole life before it, whatever this machine's clock says.
+    pub fn good_for(&self, assertion: &Assertion) -> Duration {
+        match self.platform {
+            Platform::GitHub(_) | Platform::AzureDevOps(_) => assertion.claims.life(),
+            Platform::GitLab(_) | Platform::Stored(_) => assertion.claims.left(SystemTime::now()),
+        }
+    }
+
     /// One deadline over all tries.
     pub async fn within<T>(
         &self,
-        timeout: std::time::Duration,
+        timeout: Duration,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         match tokio::time::timeout(timeout, work).await {
@@ -454,7 +598,7 @@ impl Exchange {
                 Verdict::Again { retry_after } => retry::wait(next, retry_after, fastrand::f64()),
                 Verdict::FreshAssertion if !freshened && self.platform.is_renewable() => {
                     freshened = true;
-                    Some(std::time::Duration::ZERO)
+                    Some(Duration::ZERO)
                 }
                 Verdict::FreshAssertion | Verdict::Stop => None,
             };
@@ -475,7 +619,7 @@ impl Exchange {
         }
     }
 
-    async fn pause(&self, error: Error, wait: std::time::Duration) {
+    async fn pause(&self, error: Error, wait: Duration) {
         self.ui.info(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
         self.last_error.replace(Some(error));
         tokio::time::sleep(wait).await;

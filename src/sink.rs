@@ -13,6 +13,7 @@ use crate::{
     env::{Env, names},
     error::Hints,
     export::{Granted, Plan, Variable},
+    secret::Secret,
     ui,
 };
 
@@ -75,7 +76,7 @@ impl Facts<'_> {
         plan.variables
             .iter()
             .find(|variable| variable.name == names::azure::CONFIG_DIR)
-            .map(|variable| variable.value.as_str())
+            .map(|variable| variable.value.text())
     }
 }
 
@@ -83,12 +84,12 @@ impl Facts<'_> {
 pub fn write(plan: &Plan, facts: &Facts<'_>, env: &Env) -> Result<(), Error> {
     match facts.login.output {
         Output::Github => github::write(plan, facts, env),
-        Output::AzureDevops => stdout(&azure_devops(&plan.variables)),
-        Output::Sh | Output::Auto => stdout(&lines(&plan.variables, shell::sh)),
-        Output::Powershell => stdout(&lines(&plan.variables, shell::powershell)),
-        Output::Fish => stdout(&lines(&plan.variables, shell::fish)),
-        Output::Dotenv => stdout(&dotenv(&plan.variables)?),
-        Output::Json => stdout(&json(plan, facts)),
+        Output::AzureDevops => stdout(Secret::new(azure_devops(&plan.variables)).expose()),
+        Output::Sh | Output::Auto => stdout(Secret::new(lines(&plan.variables, shell::sh)).expose()),
+        Output::Powershell => stdout(Secret::new(lines(&plan.variables, shell::powershell)).expose()),
+        Output::Fish => stdout(Secret::new(lines(&plan.variables, shell::fish)).expose()),
+        Output::Dotenv => stdout(Secret::new(dotenv(&plan.variables)?).expose()),
+        Output::Json => stdout(Secret::new(json(plan, facts)).expose()),
     }
 }
 
@@ -111,7 +112,7 @@ pub fn stdout(text: &str) -> Result<(), Error> {
 }
 
 fn lines(variables: &[Variable], line: fn(&str, &str) -> String) -> String {
-    variables.iter().map(|variable| line(variable.name, &variable.value) + "\n").collect()
+    variables.iter().map(|variable| line(variable.name, variable.value.text()) + "\n").collect()
 }
 
 /// `##vso[task.setvariable]` for each: none of them is a secret, so that later steps have them in their environment.
@@ -123,15 +124,18 @@ fn azure_devops(variables: &[Variable]) -> String {
 
 /// GitLab's dotenv report has neither quotes nor several lines.
 fn dotenv(variables: &[Variable]) -> Result<String, Error> {
-    match variables.iter().find(|variable| variable.value.contains(['\n', '\r'])) {
+    match variables.iter().find(|variable| variable.value.text().contains(['\n', '\r'])) {
         Some(variable) => Err(Error::LineBreak(variable.name)),
         None => Ok(lines(variables, |name, value| format!("{name}={value}"))),
     }
 }
 
 fn json(plan: &Plan, facts: &Facts<'_>) -> String {
-    let variables: Map<String, Value> =
-        plan.variables.iter().map(|variable| (variable.name.to_owned(), json!(variable.value))).collect();
+    let variables: Map<String, Value> = plan
+        .variables
+        .iter()
+        .map(|variable| (variable.name.to_owned(), json!(variable.value.text())))
+        .collect();
     let identity = &facts.login.identity;
     let object = json!({
         "environment": variables,
@@ -151,12 +155,9 @@ mod tests {
 
     #[test]
     fn forms() {
-        let variables = [Variable { name: "A", value: "a%b;c]d'e".to_owned() }];
+        let variables = [Variable::plain("A", "a%b;c]d'e")];
         assert_eq!(azure_devops(&variables), "##vso[task.setvariable variable=A]a%AZP25b%3Bc%5Dd'e\n");
         assert_eq!(dotenv(&variables).unwrap(), "A=a%b;c]d'e\n");
-        assert!(matches!(
-            dotenv(&[Variable { name: "A", value: "a\nB=b".to_owned() }]),
-            Err(Error::LineBreak("A"))
-        ));
+        assert!(matches!(dotenv(&[Variable::plain("A", "a\nB=b")]), Err(Error::LineBreak("A"))));
     }
 }

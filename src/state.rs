@@ -1,21 +1,21 @@
 //! A login's directory: made in the job's temp, 0700, found again by `logout`.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{
+    clock,
     config::Identity,
     env::{Env, names},
     error::Hints,
     export::LoginFile,
-    platform,
+    platform, text,
     ui::Runner,
 };
 
@@ -23,6 +23,16 @@ use crate::{
 const PREFIX: &str = "azfed-";
 /// The file that tells `logout` whose a directory is. It holds no secret.
 const MANIFEST: &str = "login.json";
+/// The background process' own directory, in the login's.
+const KEEPER: &str = "keeper";
+/// What it says.
+const LOG: &str = "log";
+/// What it holds while it lives.
+const LOCK: &str = "lock";
+/// Its process id.
+const PID: &str = "pid";
+/// Which resources its endpoints were asked for.
+const ASKED_FOR: &str = "asked-for.json";
 
 /// Why files could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +99,6 @@ struct Manifest {
     created: u64,
 }
 
-/// Seconds since 1970, by this machine's clock.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// The job's temp: the platform's own, which it empties, else the system's. Never the workspace.
 pub fn temp(env: &Env) -> PathBuf {
     temps(env).remove(0)
@@ -153,7 +158,7 @@ impl LoginDirectory {
             job: job(env),
             client_id: identity.client.to_string(),
             tenant_id: identity.tenant.to_string(),
-            created: now(),
+            created: clock::now(),
         };
         let created = Self { directory, path };
         let manifest = serde_json::to_string(&manifest)
@@ -175,18 +180,23 @@ impl LoginDirectory {
     fn write_one(&self, name: &str, content: &[u8]) -> Result<(), Error> {
         let failed = |reason| Error::File { name: name.to_owned(), reason };
         let path = self.directory.path().join(name);
-        let parent = path.parent().unwrap_or(self.directory.path());
-        make_directory(parent).map_err(failed)?;
-        let mut file = tempfile::Builder::new().prefix(".").tempfile_in(parent).map_err(failed)?;
-        file.write_all(content).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
+        make_directory(path.parent().unwrap_or(self.directory.path())).map_err(failed)?;
+        replace(&path, content).map_err(failed)
     }
 
     /// The login succeeded: the directory stays until `logout`.
     pub fn keep(self) {
         let _ = self.directory.keep();
     }
+}
+
+/// Writes a file whole, 0600 from its first byte, and puts it in the place of the old one. Its directory must be there.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let parent = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut file = tempfile::Builder::new().prefix(".").tempfile_in(parent)?;
+    file.write_all(content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -197,11 +207,156 @@ fn make_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// The background process' log, in a directory of its own. Its stderr goes there.
+pub fn open_log(directory: &str) -> io::Result<File> {
+    let keeper = Path::new(directory).join(KEEPER);
+    make_directory(&keeper)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(keeper.join(LOG))
+}
+
+/// What the log says last, harmless and on one line.
+pub fn last_log_line(directory: &str) -> Option<String> {
+    let mut log = File::open(Path::new(directory).join(KEEPER).join(LOG)).ok()?;
+    let start = log.metadata().ok()?.len().saturating_sub(4096);
+    log.seek(SeekFrom::Start(start)).ok()?;
+    let mut end = Vec::new();
+    log.take(4096).read_to_end(&mut end).ok()?;
+    let end = String::from_utf8_lossy(&end);
+    end.lines().rfind(|line| !line.trim().is_empty()).map(text::one_line)
+}
+
+/// A login's directory as its background process sees it.
+#[derive(Debug)]
+pub struct Kept {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Kept {
+    /// Takes the directory in charge, which one process at a time can.
+    pub fn take(directory: &str) -> Result<Self, Error> {
+        let path = PathBuf::from(directory);
+        if manifest(&path).is_none() {
+            return Err(Error::NotALogin { variable: "the orders", directory: path });
+        }
+        let failed = |reason| Error::File { name: LOCK.to_owned(), reason };
+        let keeper = path.join(KEEPER);
+        make_directory(&keeper).map_err(failed)?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(keeper.join(LOCK));
+        let lock = lock.map_err(failed)?;
+        lock.try_lock().map_err(|error| failed(error.into()))?;
+        let pid = std::process::id().to_string();
+        replace(&keeper.join(PID), pid.as_bytes()).map_err(failed)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Whether the login is still there.
+    pub fn exists(&self) -> bool {
+        self.path.join(MANIFEST).is_file()
+    }
+
+    /// Puts new content in the place of a file that is there; one that is not, or of which `rewrite` makes nothing, is
+    /// left alone.
+    pub fn rewrite(
+        &self,
+        name: &str,
+        rewrite: impl FnOnce(&str) -> Option<crate::secret::Secret>,
+    ) -> io::Result<()> {
+        let path = self.path.join(name);
+        let old = match fs::read_to_string(&path) {
+            Ok(old) => crate::secret::Secret::new(old),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        rewrite(old.expose()).map_or(Ok(()), |new| replace(&path, new.expose().as_bytes()))
+    }
+
+    /// Removes the login: the job has ended without it.
+    pub fn remove(&self) -> io::Result<()> {
+        remove_whole(&self.path)
+    }
+
+    /// Writes down for `logout` which resources were asked for, and how often.
+    pub fn note_asked_for(&self, asked_for: &[(String, u64)]) -> io::Result<()> {
+        replace(&self.path.join(KEEPER).join(ASKED_FOR), &serde_json::to_vec(asked_for)?)
+    }
+}
+
+/// Ends the background process of a login, if it has one that lives, and waits until it has gone.
+///
+/// The process id is the lock's holder's: it wrote it while it held the lock.
+fn end_keeper(directory: &Path) -> Keeping {
+    let keeper = directory.join(KEEPER);
+    let Ok(lock) = OpenOptions::new().write(true).open(keeper.join(LOCK)) else { return Keeping::Never };
+    if lock.try_lock().is_ok() {
+        return Keeping::EndedBefore;
+    }
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = fs::read_to_string(keeper.join(PID)).ok().and_then(|pid| pid.parse::<i32>().ok());
+        let pid = pid.filter(|pid| *pid > 1 && u32::try_from(*pid) != Ok(std::process::id()));
+        for (signal, rounds) in [(Signal::TERM, 300), (Signal::KILL, 100)] {
+            if let Some(pid) = pid.and_then(Pid::from_raw) {
+                let _ = kill_process(pid, signal);
+            }
+            for _ in 0..rounds {
+                if lock.try_lock().is_ok() {
+                    return Keeping::Ended;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    }
+    Keeping::Ended
+}
+
+/// Whether a login was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Never,
+    Ended,
+    EndedBefore,
+}
+
+/// What was removed.
+#[derive(Debug)]
+pub struct Removed {
+    /// A login's directory.
+    pub directory: PathBuf,
+    /// Which resources its endpoints were asked for, and how often.
+    pub asked_for: Vec<(String, u64)>,
+    /// The last words of a background process that had ended before.
+    pub ended_before: Option<String>,
+}
+
+/// Under another name first: there no other process puts a file into it meanwhile.
+fn remove_whole(directory: &Path) -> io::Result<()> {
+    let gone = directory.with_extension("removed");
+    let renamed = fs::rename(directory, &gone).is_ok();
+    fs::remove_dir_all(if renamed { &gone } else { directory })
+}
+
+fn remove_one(directory: &Path) -> Result<Removed, Error> {
+    let keeping = end_keeper(directory);
+    let asked_for = fs::read(directory.join(KEEPER).join(ASKED_FOR)).ok();
+    let asked_for = asked_for.and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
+    let ended_before = (keeping == Keeping::EndedBefore).then(|| {
+        last_log_line(&directory.to_string_lossy()).unwrap_or_else(|| "no word in its log".to_owned())
+    });
+    remove_whole(directory).map_err(|reason| Error::Remove { directory: directory.to_owned(), reason })?;
+    Ok(Removed { directory: directory.to_owned(), asked_for, ended_before })
+}
+
 /// Removes what this job's logins made, and says which directories those were.
 ///
 /// In a GitHub action's post step that is this action's own login. Elsewhere it is the login that the environment
 /// names, and each other one in the job's temp that this same job made.
-pub fn remove(env: &Env) -> Result<Vec<PathBuf>, Error> {
+pub fn remove(env: &Env) -> Result<Vec<Removed>, Error> {
     let mut found = Vec::new();
     if let Some(own) = env.get(names::github::STATE_LOGIN_DIR) {
         found.extend(named(names::github::STATE_LOGIN_DIR, own)?);
@@ -221,11 +376,7 @@ pub fn remove(env: &Env) -> Result<Vec<PathBuf>, Error> {
     }
     found.sort();
     found.dedup();
-    for directory in &found {
-        fs::remove_dir_all(directory)
-            .map_err(|reason| Error::Remove { directory: directory.clone(), reason })?;
-    }
-    Ok(found)
+    found.iter().map(|directory| remove_one(directory)).collect()
 }
 
 /// A directory that a variable names; one that is gone already is fine.

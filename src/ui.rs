@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use crate::{secret::Secret, text};
+use crate::{clock, secret::Secret, sink::github::utc, text};
 
 /// How the runner that reads this job's log is told to hide a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Ui {
     pub runner: Runner,
     /// Where mask commands go.
     pub mask_stream: MaskStream,
+    /// Whether each line begins with the time, as in a log that is read later.
+    pub stamped: bool,
 }
 
 impl Ui {
@@ -67,15 +69,21 @@ impl Ui {
     /// Says what is done, when asked to.
     pub fn debug(&self, line: &str) {
         if self.verbose {
-            say("azfed: ", line);
+            self.say("azfed: ", line);
         }
     }
 
     /// Says what happened.
     pub fn info(&self, line: &str) {
         if !self.quiet {
-            say("azfed: ", line);
+            self.say("azfed: ", line);
         }
+    }
+
+    fn say(&self, prefix: &str, line: &str) {
+        let time = if self.stamped { utc(clock::now()) + " " } else { String::new() };
+        // a log that cannot be written to is no reason to fail the login
+        let _ = writeln!(std::io::stderr().lock(), "{time}{prefix}{}", text::one_line(line));
     }
 
     /// Says what will hurt later.
@@ -83,7 +91,7 @@ impl Ui {
         if self.quiet {
             return;
         }
-        say("azfed: warning: ", line);
+        self.say("azfed: warning: ", line);
         self.annotate("warning", line);
     }
 
@@ -119,11 +127,6 @@ pub fn azure_devops_data(value: &str) -> String {
 fn write_now(stream: &mut dyn Write, command: &Secret) -> std::io::Result<()> {
     stream.write_all(command.expose().as_bytes())?;
     stream.flush()
-}
-
-fn say(prefix: &str, line: &str) {
-    // a log that cannot be written to is no reason to fail the login
-    let _ = writeln!(std::io::stderr().lock(), "{prefix}{}", text::one_line(line));
 }
 
 #[cfg(test)]

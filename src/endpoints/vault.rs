@@ -4,14 +4,14 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::Mutex;
 
 use crate::{
-    assertion::Assertion, config::Identity, entra::AccessToken, error::Error, identifiers::Scope,
-    run::Exchange, state, text,
+    assertion::Assertion, clock::Moment, config::Identity, entra::AccessToken, error::Error,
+    identifiers::Scope, run::Exchange, text,
 };
 
 /// A token with less left is not handed out: a client must be able to use what it gets.
@@ -38,11 +38,19 @@ pub enum Lookup {
 #[derive(Default)]
 struct Slot {
     token: RefCell<Option<Rc<AccessToken>>>,
-    refused: RefCell<Option<(Instant, String)>>,
+    refused: RefCell<Option<(Moment, String)>>,
     /// Whoever holds it asks Entra; the others wait and then find the token.
     asking: Mutex<()>,
     renewing: Cell<bool>,
     asked_for: Cell<u64>,
+}
+
+/// The assertion at hand.
+struct Kept {
+    since: Moment,
+    /// How long it was good for, at that time.
+    good_for: Duration,
+    assertion: Rc<Assertion>,
 }
 
 /// Everything that the endpoints hand out.
@@ -50,7 +58,7 @@ pub struct Vault {
     exchange: Rc<Exchange>,
     identity: Identity,
     allowed: Vec<Scope>,
-    assertion: Mutex<Option<(Instant, Rc<Assertion>)>>,
+    assertion: Mutex<Kept>,
     slots: RefCell<BTreeMap<Scope, Rc<Slot>>>,
     deadline: Duration,
 }
@@ -75,11 +83,16 @@ impl Vault {
             let scope = token.scope.clone();
             (scope, Rc::new(Slot { token: RefCell::new(Some(Rc::new(token))), ..Slot::default() }))
         });
+        let kept = Kept {
+            since: Moment::now(),
+            good_for: exchange.good_for(&assertion),
+            assertion: Rc::new(assertion),
+        };
         Self {
             exchange,
             identity,
             allowed,
-            assertion: Mutex::new(Some((Instant::now(), Rc::new(assertion)))),
+            assertion: Mutex::new(kept),
             slots: RefCell::new(slots.collect()),
             deadline,
         }
@@ -88,6 +101,16 @@ impl Vault {
     /// The identity's client id.
     pub fn client(&self) -> &str {
         self.identity.client.as_str()
+    }
+
+    /// Who the tokens are for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How long the assertion at hand was good for when it was got.
+    pub async fn assertion_good_for(&self) -> Duration {
+        self.assertion.lock().await.good_for
     }
 
     /// How often each resource was asked for.
@@ -141,7 +164,7 @@ impl Vault {
             }
             Err(error) => {
                 let reason = text::one_line(&error.to_string());
-                slot.refused.replace(Some((Instant::now(), reason.clone())));
+                slot.refused.replace(Some((Moment::now(), reason.clone())));
                 Lookup::Refused(reason)
             }
         }
@@ -160,7 +183,7 @@ impl Vault {
             let assertion = self.fresh_assertion().await?;
             let (token, fresh) = self.exchange.access_token(&self.identity, &assertion, scope).await?;
             if let Some(fresh) = fresh {
-                *self.assertion.lock().await = Some((Instant::now(), Rc::new(fresh)));
+                self.keep(&mut *self.assertion.lock().await, Rc::new(fresh));
             }
             Ok(Rc::new(token))
         };
@@ -188,30 +211,33 @@ impl Vault {
     /// One that has at least half of its life before it, where the platform mints them.
     async fn fresh_assertion(&self) -> Result<Rc<Assertion>, Error> {
         let mut kept = self.assertion.lock().await;
-        if let Some((since, assertion)) = &*kept
-            && (!self.exchange.is_renewable() || since.elapsed() < half_life(assertion))
-        {
-            return Ok(Rc::clone(assertion));
+        if !self.exchange.is_renewable() || kept.since.elapsed() < kept.good_for / 2 {
+            return Ok(Rc::clone(&kept.assertion));
         }
         let fresh = Rc::new(self.exchange.assertion().await?);
-        *kept = Some((Instant::now(), Rc::clone(&fresh)));
+        self.keep(&mut kept, Rc::clone(&fresh));
         Ok(fresh)
+    }
+
+    /// A new one, whatever is at hand, and how long it is good for.
+    pub async fn renew_assertion(&self) -> Result<(Rc<Assertion>, Duration), Error> {
+        let fresh = Rc::new(self.exchange.within(self.deadline, self.exchange.assertion()).await?);
+        let mut kept = self.assertion.lock().await;
+        self.keep(&mut kept, Rc::clone(&fresh));
+        Ok((fresh, kept.good_for))
+    }
+
+    fn keep(&self, kept: &mut Kept, fresh: Rc<Assertion>) {
+        let good_for = self.exchange.good_for(&fresh);
+        *kept = Kept { since: Moment::now(), good_for, assertion: fresh };
     }
 }
 
-/// Half of the time between issue and expiry; a minute where the token does not say.
-fn half_life(assertion: &Assertion) -> Duration {
-    let claims = &assertion.claims;
-    let life = claims.exp.zip(claims.iat).map_or(120, |(exp, iat)| exp.saturating_sub(iat));
-    Duration::from_secs(life) / 2
-}
-
 fn valid(slot: &Slot) -> Option<Rc<AccessToken>> {
-    slot.token.borrow().as_ref().filter(|token| token.expires_on > state::now() + LEAST_LEFT).cloned()
+    slot.token.borrow().as_ref().filter(|token| token.left() > LEAST_LEFT).cloned()
 }
 
 /// Past half of its life, and within an hour of its end: so a day's token is renewed once, an hour's after thirty minutes.
 fn is_old(token: &AccessToken) -> bool {
-    let life = token.expires_on.saturating_sub(token.issued_at);
-    token.expires_on.saturating_sub(state::now()) < (life / 2).min(3600)
+    token.left() < (token.life() / 2).min(3600)
 }

@@ -6,7 +6,15 @@
 use serde_json::{Value, json};
 
 use super::{AZURE_CLI_DIR, Granted, LoginFile};
-use crate::{cloud::Cloud, config::Login, secret::Secret};
+use crate::{
+    assertion::Assertion,
+    cloud::Cloud,
+    config::{Identity, Login},
+    secret::Secret,
+};
+
+/// The file of az's service principals in a login's directory.
+pub const SERVICE_PRINCIPALS: &str = "azure/service_principal_entries.json";
 
 /// What of the user's own az settings still counts in the private directory.
 #[derive(Debug, Default)]
@@ -38,22 +46,38 @@ pub fn files(login: &Login, granted: &Granted<'_>, user: &UserSettings) -> Vec<L
 }
 
 /// The files of an az that asks an endpoint for its tokens: no secret among them.
-pub fn endpoint_files(profile: String, cloud: &Cloud, user: &UserSettings) -> Vec<LoginFile> {
+pub fn endpoint_files(identity: &Identity, cloud: &Cloud, user: &UserSettings) -> Vec<LoginFile> {
     let file = |name: &str, content: String| LoginFile {
         path: format!("{AZURE_CLI_DIR}/{name}"),
         content: Secret::new(content),
     };
     let mut files = vec![
-        file("azureProfile.json", profile),
+        file("azureProfile.json", endpoint_profile(identity, cloud).to_string()),
         file("config", config(user.config.as_deref(), cloud.name, cfg!(windows))),
     ];
     files.extend(user.clouds_config.iter().map(|clouds| file("clouds.config", clouds.clone())));
     files
 }
 
-/// One subscription, or az's tenant-level account where there is none.
+/// The profile of a service principal.
 fn profile(login: &Login) -> Value {
-    let identity = &login.identity;
+    let user = json!({ "name": login.identity.client.as_str(), "type": "servicePrincipal" });
+    account(&login.identity, login.target.cloud, &user)
+}
+
+/// The profile of a managed identity: az asks the endpoint each time.
+fn endpoint_profile(identity: &Identity, cloud: &Cloud) -> Value {
+    let user = json!({
+        "name": "userAssignedIdentity",
+        "type": "servicePrincipal",
+        "clientId": identity.client.as_str(),
+        "assignedIdentityInfo": format!("MSIClient-{}", identity.client),
+    });
+    account(identity, cloud, &user)
+}
+
+/// One subscription, or az's tenant-level account where there is none.
+fn account(identity: &Identity, cloud: &Cloud, user: &Value) -> Value {
     let tenant = identity.tenant.as_str();
     let (id, name) = match &identity.subscription {
         Some(subscription) => (subscription.as_str(), subscription.as_str()),
@@ -63,10 +87,10 @@ fn profile(login: &Login) -> Value {
         "id": id,
         "name": name,
         "state": "Enabled",
-        "user": { "name": identity.client.as_str(), "type": "servicePrincipal" },
+        "user": user,
         "isDefault": true,
         "tenantId": tenant,
-        "environmentName": login.target.cloud.name,
+        "environmentName": cloud.name,
         "homeTenantId": tenant,
         "managedByTenants": [],
     }]})
@@ -79,6 +103,21 @@ fn service_principals(login: &Login, granted: &Granted<'_>) -> Value {
         "tenant": login.identity.tenant.as_str(),
         "client_assertion": granted.assertion.jwt.expose(),
     }])
+}
+
+/// az's service principals with a new assertion for this identity; others that a later step has logged in as stay.
+pub fn renewed(old: &str, identity: &Identity, assertion: &Assertion) -> Option<Secret> {
+    let mut entries: Vec<Value> = serde_json::from_str(old).ok()?;
+    let of = |entry: &Value, name: &str, id: &str| {
+        entry.get(name).and_then(Value::as_str).is_some_and(|value| value.eq_ignore_ascii_case(id))
+    };
+    let own = entries.iter_mut().find(|entry| {
+        of(entry, "client_id", identity.client.as_str())
+            && of(entry, "tenant", identity.tenant.as_str())
+            && entry.get("client_assertion").is_some()
+    })?;
+    *own.get_mut("client_assertion")? = json!(assertion.jwt.expose());
+    Some(Secret::new(json!(entries).to_string()))
 }
 
 /// MSAL's cache, with each access token under every name that az may ask for it by.

@@ -31,7 +31,7 @@ pub fn write(plan: &Plan, facts: &Facts<'_>, env: &Env) -> Result<(), Error> {
     append(env, github::OUTPUT, &outputs)?;
     append(env, github::STATE, &[("azfed_login_dir", facts.directory)])?;
     let variables: Vec<_> =
-        plan.variables.iter().map(|variable| (variable.name, variable.value.as_str())).collect();
+        plan.variables.iter().map(|variable| (variable.name, variable.value.text())).collect();
     append(env, github::ENV, &variables)
 }
 

@@ -198,6 +198,7 @@ macro_rules! assert_shown {
                 (r"trying again in \d+\.\d s", "trying again in <wait> s"),
                 (r"ghadelimiter_[0-9a-f-]{36}", "ghadelimiter_<random>"),
                 (r"\b1[789]\d{8}\b", "<seconds>"),
+                (r"process \d+ keeps", "process <pid> keeps"),
                 (r"expired \d+ s ago", "expired <some> s ago"),
             ],
         }, { insta::assert_snapshot!($name, $shown) });

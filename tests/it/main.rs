@@ -7,4 +7,6 @@ mod exchange;
 mod exec;
 mod failures;
 mod harness;
+#[cfg(target_os = "linux")]
+mod keeper;
 mod outputs;
