@@ -502,13 +502,16 @@ impl Exchange {
         self.platform.is_renewable()
     }
 
+    /// Whether it takes a request to get an assertion.
+    pub fn is_minted(&self) -> bool {
+        self.platform.endpoint().is_some()
+    }
+
     /// How long an assertion that has just been got is good for. One that the platform minted a moment ago has its
     /// whole life before it, whatever this machine's clock says.
     pub fn good_for(&self, assertion: &Assertion) -> Duration {
-        match self.platform {
-            Platform::GitHub(_) | Platform::AzureDevOps(_) => assertion.claims.life(),
-            Platform::GitLab(_) | Platform::Stored(_) => assertion.claims.left(SystemTime::now()),
-        }
+        let claims = &assertion.claims;
+        if self.is_minted() { claims.life() } else { claims.left(SystemTime::now()) }
     }
 
     /// One deadline over all tries.

@@ -108,6 +108,11 @@ impl Vault {
         &self.identity
     }
 
+    /// Whether the platform mints assertions, and does not just have them in a file.
+    pub fn is_minted(&self) -> bool {
+        self.exchange.is_minted()
+    }
+
     /// How long the assertion at hand was good for when it was got.
     pub async fn assertion_good_for(&self) -> Duration {
         self.assertion.lock().await.good_for

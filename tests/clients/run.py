@@ -7,11 +7,13 @@ own. Usage: run.py --azfed FILE --emulator FILE --tools DIR [--without CLIENT]â€
 
 import argparse
 import base64
+import contextlib
 import glob
 import json
 import os
 import re
 import stat
+import threading
 import time
 import urllib.parse
 
@@ -404,6 +406,81 @@ def exec_on(kind):
 
 for one_kind in ALL:
     exec_on(one_kind)
+
+
+@contextlib.contextmanager
+def rotation(runner):
+    """Rotates a pod's token file every second, as the kubelet does every 48 minutes."""
+    ended = threading.Event()
+
+    def rotate():
+        while not ended.wait(1):
+            runner.rotate()
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def is_alive(process):
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def stays_valid_on(kind, *arguments):
+    """Every client works in later steps when the login's assertion has ended long ago, and its access tokens too."""
+
+    def test(context):
+        emulator = context.emulator
+        emulator.call("POST", "settings", {"access_token_lifetime_s": 20, "assertion_lifetime_s": None if kind is GitLab else 5})
+        try:
+            runner = context.job(kind)
+            outcome = login(runner, *arguments, "-v")
+            check_no_leak(emulator, runner, outcome)
+            directory = runner.handed_over["AZFED_LOGIN_DIR"]
+            with open(os.path.join(directory, "keeper", "pid"), encoding="ascii") as file:
+                process = int(file.read())
+            emulator.forget()
+            with rotation(runner) if kind is Pod else contextlib.nullcontext():
+                for _ in range(2):
+                    time.sleep(6)
+                    for name, check in CHECKS.items():
+                        if context.has(name):
+                            check(context.clients, runner)
+            refused = [one for one in emulator.requests("entra.token") if one["status"] != 200]
+            assert refused == [], refused
+            with open(os.path.join(directory, "keeper", "log"), encoding="utf-8") as file:
+                log = file.read()
+            assert not leaks(emulator, log), log
+            assert ("renewed; again in" in log) == (kind is not GitLab), log
+            if "--endpoints" in arguments:
+                for path in files_below(directory):
+                    with open(path, encoding="utf-8", errors="replace") as file:
+                        assert not leaks(emulator, file.read()), f"a secret in {path}"
+            check_home_untouched(runner)
+            logout = runner.run("logout")
+            assert logout.code == 0 and f"removed {directory}" in logout.stderr, logout.show()
+            assert ("later steps asked for https://" in logout.stderr) == ("--endpoints" in arguments), logout.show()
+            assert not is_alive(process), "it goes on after logout"
+            check_nothing_left(runner)
+        finally:
+            emulator.call("POST", "settings", {"access_token_lifetime_s": None, "assertion_lifetime_s": None})
+
+    test.__name__ = f"login{''.join(arguments).replace('-', '_')}_stays_valid_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ALL:
+    stays_valid_on(one_kind, "--endpoints")
+for one_kind, options in ((GitHub, ()), (AzureDevOps, ()), (Pod, ("--keep-fresh",))):
+    stays_valid_on(one_kind, *options)
 
 
 def refused_on(kind):

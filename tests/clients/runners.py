@@ -220,8 +220,9 @@ class Pod(Shell):
 
     def rotate(self, **job):
         query = "&".join(f"{name}={value}" for name, value in job.items())
-        with open(self.token_file, "w", encoding="ascii") as file:
+        with open(self.token_file + ".new", "w", encoding="ascii") as file:
             file.write(self.emulator.call("GET", f"mint/kubernetes?{query}"))
+        os.replace(self.token_file + ".new", self.token_file)
 
     def login_step(self):
         return {**super().login_step(), "TMPDIR": self.temp, "AZURE_FEDERATED_TOKEN_FILE": self.token_file, **self.handed_over}
