@@ -56,6 +56,7 @@ stage_install() {
   need cargo "install Rust 1.95 or newer"
   need python3 "install Python 3.11 or newer"
   command -v musl-gcc >/dev/null || install_debian_packages musl-tools
+  [[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ]] || install_debian_packages libfaketime
   if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$musl/lib ]]; then
     need rustup "add the target $musl to this Rust"
     rustup target add "$musl"

@@ -142,6 +142,8 @@ impl Endpoints {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
+            // an answer is one small write, and its reader waits for it
+            let _ = stream.set_nodelay(true);
             let (endpoints, vault) = (Rc::clone(&endpoints), Rc::clone(&vault));
             connections.add(|answering, done| async move {
                 let service = service_fn(|request| {

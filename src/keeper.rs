@@ -198,6 +198,9 @@ impl Keeper {
         // not in the workspace, which a later step may want to remove
         command.current_dir(if cfg!(windows) { r"C:\" } else { "/" });
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(log));
+        // a lock or a pipe that the step's shell has open must not live on in the background
+        #[cfg(unix)]
+        close_fds::set_fds_cloexec(3, &[]);
         let mut process = command.spawn()?;
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let mut orders = process.stdin.take().ok_or_else(gone)?;

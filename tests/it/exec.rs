@@ -337,3 +337,54 @@ fn a_login_that_does_not_work_starts_nothing() {
     assert_eq!(outcome.code, Some(4), "{}", job.show(&outcome));
     assert!(outcome.stderr.contains("AADSTS70025") && !fs::exists(job.path("started")).unwrap());
 }
+
+/// Asks for a token, and says which one it is.
+fn token_of(running: &Running) -> String {
+    let (status, _, body) = running.token(ARM);
+    assert_eq!(status, 200, "{body}");
+    let token: serde_json::Value = serde_json::from_str(&body).unwrap();
+    token["access_token"].as_str().unwrap().to_owned()
+}
+
+/// libfaketime sets this process' wall clock, and leaves the steady one alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_clock_that_is_set_meanwhile() {
+    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    assert!(
+        fs::exists(library).unwrap(),
+        "{library} is missing: `./test.sh install`, or apt-get install libfaketime"
+    );
+    let mut job = Job::new(Platform::Github);
+    job.emulator.set(|settings| settings.access_token_lifetime_s = Some(9));
+    let clock = job.path("clock");
+    let set = |offset: &str| fs::write(&clock, offset).unwrap();
+    set("+0");
+    for (name, value) in [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", &clock),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ] {
+        job.set(name, value);
+    }
+    let running = Running::start(&job, &[]);
+    let first = token_of(&running);
+    set("-1h");
+    assert_eq!(token_of(&running), first, "it is as young as before");
+    std::thread::sleep(Duration::from_secs(5));
+    let second = token_of(&running);
+    assert_ne!(second, first, "by the clock that was set back it would live for an hour");
+    let (_, _, body) = running.token(ARM);
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let number = |name: &str| answer[name].as_str().unwrap().parse::<u64>().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 3600;
+    assert!(
+        number("expires_in") <= 9 && number("expires_on").abs_diff(now + number("expires_in")) <= 3,
+        "{body}"
+    );
+    set("+2h");
+    assert_ne!(token_of(&running), second, "by the clock that was set forward it has ended");
+    running.end("-TERM");
+}

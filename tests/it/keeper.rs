@@ -123,6 +123,21 @@ fn what_anyone_can_see_of_it_holds_no_secret() {
 }
 
 #[test]
+fn what_the_steps_shell_has_open_does_not_live_on() {
+    let job = Job::new(Platform::Github);
+    let lock = job.path("deploy.lock");
+    let script = format!("exec 9>{lock}; flock 9; {} login", env!("CARGO_BIN_EXE_azfed"));
+    let mut step = Command::new("/bin/sh");
+    step.args(["-c", &script]).env_clear().envs(&job.environment).env("PATH", "/usr/bin:/bin");
+    // read to its end, as a runner reads a step's output
+    let outcome = Outcome::of(&step.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{}", job.show(&outcome));
+    assert!(is_alive(keeper_of(&only_login(&job))));
+    assert!(Command::new("flock").args(["--nonblock", &lock, "true"]).status().unwrap().success());
+    job.run(&["logout"]);
+}
+
+#[test]
 fn it_ends_with_its_directory() {
     let job = Job::new(Platform::Github);
     login(&job, &[]);
