@@ -15,7 +15,6 @@ const TARGETS = {
 };
 
 const input = (name) => (process.env[`INPUT_${name.toUpperCase()}`] ?? "").trim();
-
 class Refusal extends Error {}
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
@@ -77,7 +76,8 @@ function options() {
   const list = named.filter(input).map((name) => `--${name}=${input(name)}`);
   if (input("environment")) list.push(`--cloud=${input("environment")}`);
   for (const scope of input("scopes").split("\n").map((line) => line.trim()).filter(Boolean)) list.push(`--scope=${scope}`);
-  if (input("output-access-token").toLowerCase() === "true") list.push("--output-access-token");
+  for (const name of ["output-access-token", "endpoints"]) if (input(name).toLowerCase() === "true") list.push(`--${name}`);
+  if (input("keep-fresh").toLowerCase() === "false") list.push("--no-keep-fresh");
   return list;
 }
 

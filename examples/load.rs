@@ -4,8 +4,8 @@
 //! azfed exec -- load CLIENTS REQUESTS PAUSE_MS RESOURCE…
 //! ```
 //!
-//! Every client has a connection of its own, and waits for each answer before it asks again, PAUSE_MS later. The
-//! requests of all clients together are REQUESTS; resources take turns. One line of JSON on stdout.
+//! Every client has a connection of its own, and waits for each answer before it asks again, `PAUSE_MS` later. The
+//! requests of all clients together are `REQUESTS`; resources take turns. One line of JSON on stdout.
 
 #![expect(clippy::print_stdout, reason = "the line is the result")]
 

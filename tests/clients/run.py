@@ -20,7 +20,7 @@ import urllib.parse
 import suite
 from clients import CHECKS, Clients, check_az, check_python, check_terraform, exec_script, expect
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
-from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute
+from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
 VAULT = "https://vault.azure.net"
@@ -424,14 +424,6 @@ def rotation(runner):
     finally:
         ended.set()
         thread.join()
-
-
-def is_alive(process):
-    try:
-        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def stays_valid_on(kind, *arguments):

@@ -13,7 +13,7 @@ from clients import Clients, check_az, check_terraform
 from emulator import CONNECTION, IDENTITY, SUBSCRIPTION, TENANT
 from github import contents
 from harness import REPOSITORY, case, secrets_in
-from runners import AzureDevOps, execute
+from runners import AzureDevOps, execute, is_alive
 
 TASK = os.path.join(REPOSITORY, "azure-pipelines", "tasks", "AzureFederatedLoginV1")
 FILE = "azfed-x86_64-unknown-linux-musl"
@@ -100,10 +100,32 @@ def azure_devops_the_task_as_the_agent_runs_it(context):
     clients = Clients(context.tools)
     check_az(clients, agent)
     check_terraform(clients, agent)
+    kept = os.path.join(agent.handed_over["AZFED_LOGIN_DIR"], "keeper", "pid")
+    with open(kept, encoding="ascii") as file:
+        assert is_alive(file.read()), "nothing keeps the login fresh"
     cleaned = agent.node("cleanup.js")
     assert agent.result == ("Succeeded", "") and "azfed: removed " in cleaned.stderr, cleaned.show()
     left = [name for name in os.listdir(agent.temp) if not name.startswith(("azfed-binary-", ".task"))]
     assert left == [], left
+
+
+@case
+def azure_devops_the_tasks_ways_to_last(context):
+    task = packed_task(context, contents(context.azfed))
+    agent = Agent(context, task)
+    done = agent.node("index.js", INPUT_KEEPFRESH="false")
+    assert agent.result == ("Succeeded", ""), done.show()
+    assert not os.path.exists(os.path.join(agent.handed_over["AZFED_LOGIN_DIR"], "keeper"))
+    agent.node("cleanup.js")
+    agent = Agent(context, task)
+    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true")
+    assert agent.result == ("Succeeded", "") and "IDENTITY_ENDPOINT" in agent.handed_over, done.show()
+    assert agent.handed_over["IDENTITY_HEADER"] in agent.masks
+    clients = Clients(context.tools)
+    check_az(clients, agent)
+    check_terraform(clients, agent)
+    cleaned = agent.node("cleanup.js")
+    assert "later steps asked for https://management" in cleaned.stderr, cleaned.show()
 
 
 @case

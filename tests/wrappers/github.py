@@ -9,7 +9,7 @@ import subprocess
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
 from harness import REPOSITORY, case, secrets_in
 from mirror import Mirror
-from runners import execute
+from runners import execute, is_alive
 
 FILE = "v0.1.0/azfed-x86_64-unknown-linux-musl"
 STATE = 'terraform {\n  backend "azurerm" {\n    storage_account_name = "contosotfstate"\n    container_name = "tfstate"\n' \
@@ -166,6 +166,23 @@ def github_inputs_are_arguments_and_nothing_else(context):
     assert done.code == 0, done.show()
     (post,) = context.emulator.requests("entra.token")
     assert post["host"] == "login.microsoftonline.us" and dict(post["form"])["scope"] == "https://vault.azure.net/.default"
+
+
+@case
+def github_ways_to_last(context):
+    for inputs, has_keeper, has_endpoints in [({}, True, False), ({"keep_fresh": "false"}, False, False), ({"endpoints": "TRUE", "keep_fresh": "true"}, True, True)]:
+        step = Step(context, checkout(context), **inputs)
+        done = step.main(AZFED_BINARY=context.azfed)
+        assert done.code == 0, done.show()
+        (directory,) = [name for name in os.listdir(step.temp) if name.startswith("azfed-")]
+        kept = os.path.join(step.temp, directory, "keeper", "pid")
+        assert os.path.exists(kept) == has_keeper, inputs
+        assert (b"IDENTITY_ENDPOINT<<" in contents(step.files["GITHUB_ENV"])) == has_endpoints, inputs
+        process = contents(kept).decode() if has_keeper else None
+        assert process is None or is_alive(process), inputs
+        post = step.post(AZFED_BINARY=context.azfed)
+        assert post.code == 0 and "azfed: removed " in post.stderr, post.show()
+        assert process is None or not is_alive(process), inputs
 
 
 @case

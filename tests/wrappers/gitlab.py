@@ -77,6 +77,11 @@ def gitlab_the_pinned_file_is_downloaded_verified_and_run(context):
             after = job.finish(shell)
             assert after.code == 0 and "azfed: removed " in after.stderr and job.left() == [], f"{shell}: {after.show()} {job.left()}"
             assert not secrets_in(context.emulator, done.stdout + done.stderr)
+        job = Job(context, text, **{"download-url": mirror.url, "endpoints": "true"})
+        done = job.run('echo "endpoint $IDENTITY_ENDPOINT"')
+        assert done.code == 0 and "endpoint http://127.0.0.1:" in done.stdout, done.show()
+        after = job.finish()
+        assert after.code == 0 and "azfed: removed " in after.stderr and job.left() == [], f"{after.show()} {job.left()}"
 
 
 @case

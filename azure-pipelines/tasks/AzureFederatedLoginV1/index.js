@@ -16,6 +16,8 @@ function options(connection) {
   add("for", tl.getInput("for"));
   add("audience", tl.getInput("audience"));
   add("timeout", tl.getInput("timeout"));
+  if (tl.getBoolInput("endpoints")) list.push("--endpoints");
+  if ((tl.getInput("keepFresh") ?? "").toLowerCase() === "false") list.push("--no-keep-fresh");
   for (const scope of tl.getDelimitedInput("scopes", "\n")) add("scope", scope.trim());
   return list;
 }
