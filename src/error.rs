@@ -7,7 +7,7 @@ use crate::{
     config::{self, Identity},
     entra, http,
     identifiers::Audience,
-    keeper, platform, sink, state, text,
+    keeper, platform, sink, state, subject, text,
 };
 
 /// Next steps, as data: each a sentence, perhaps with lines to paste.
@@ -213,6 +213,9 @@ impl Presented {
         let _ = writeln!(out, "    issuer    {}", shown(&self.claims.iss));
         let _ = writeln!(out, "    subject   {}", shown(&self.claims.sub));
         let _ = writeln!(out, "    audience  {}", shown(&aud));
+        if let Some(words) = subject::words(&self.claims.sub) {
+            let _ = writeln!(out, "    that is   {}", text::one_line(&words));
+        }
         out.push_str("  asked for\n");
         let _ = writeln!(out, "    client    {}", self.identity.client);
         let _ = writeln!(out, "    tenant    {}", self.identity.tenant);

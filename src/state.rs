@@ -246,8 +246,11 @@ impl Kept {
         let failed = |reason| Error::File { name: LOCK.to_owned(), reason };
         let keeper = path.join(KEEPER);
         make_directory(&keeper).map_err(failed)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(keeper.join(LOCK));
-        let lock = lock.map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let lock = options.open(keeper.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|error| failed(error.into()))?;
         let pid = std::process::id().to_string();
         replace(&keeper.join(PID), pid.as_bytes()).map_err(failed)?;

@@ -335,7 +335,7 @@ def terraform_renews_on_azure_devops_in_a_step_that_maps_the_jobs_token(context)
     context.emulator.call("POST", "settings", {"azure_devops_issuer": "vstoken"})
     try:
         runner = context.job(AzureDevOps, lifetime=1)
-        login(runner)
+        login(runner, "--no-keep-fresh")
         time.sleep(1.5)
         mapped = {"SYSTEM_ACCESSTOKEN": runner.login_step()["SYSTEM_ACCESSTOKEN"], "ARM_OIDC_TOKEN_FILE_PATH": ""}
         context.emulator.forget()
@@ -443,6 +443,9 @@ def stays_valid_on(kind, *arguments):
             with rotation(runner) if kind is Pod else contextlib.nullcontext():
                 for _ in range(2):
                     time.sleep(6)
+                    for path in glob.glob("/proc/[0-9]*/cmdline"):
+                        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(path, encoding="utf-8", errors="replace") as file:
+                            assert not leaks(emulator, file.read()), f"a secret in {path}"
                     for name, check in CHECKS.items():
                         if context.has(name):
                             check(context.clients, runner)

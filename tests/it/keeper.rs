@@ -84,7 +84,9 @@ fn it_renews_until_logout() {
             last = fs::read_to_string(&file).unwrap();
         }
         wait_until("az has it too", 1, || az_assertion(&directory) == fs::read_to_string(&file).unwrap());
-        for name in ["assertion", "azure/service_principal_entries.json", "keeper/log"] {
+        for name in
+            ["assertion", "azure/service_principal_entries.json", "keeper/log", "keeper/lock", "keeper/pid"]
+        {
             let mode = fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{name}");
         }
