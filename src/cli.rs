@@ -6,11 +6,14 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use uuid::Uuid;
+
 use crate::{
-    cloud::CloudName,
+    cloud::{Cloud, CloudName},
     identifiers::{
         Audience, Authority, ClientId, Scope, ServiceConnectionId, SubscriptionId, TenantId, VariableName,
     },
+    trust,
 };
 
 /// Logs a CI job in to Azure without a secret.
@@ -46,6 +49,9 @@ pub enum Command {
     Assertion(AssertionArgs),
     /// Remove what this job's logins made, and only that
     Logout,
+    /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
     Become(BecomeArgs),
@@ -63,6 +69,7 @@ impl Command {
             Self::Token(_) => "token",
             Self::Assertion(_) => "assertion",
             Self::Logout => "logout",
+            Self::Trust(_) => "trust",
             Self::Become(_) => "become",
             Self::Keep(_) => "keep",
         }
@@ -127,6 +134,199 @@ pub struct LastingArgs {
     /// The only resources that the endpoints serve, as URIs or `/.default` scopes; repeatable [default: any]
     #[arg(long = "allow-scope", value_name = "SCOPE", requires = "endpoints")]
     pub allowed: Vec<Scope>,
+}
+
+/// `azfed trust`
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// For jobs of a GitHub repository
+    Github(GithubTrust),
+    /// For jobs of a GitLab project
+    Gitlab(GitlabTrust),
+    /// For jobs that use a service connection of Azure DevOps
+    AzureDevops(AzureDevopsTrust),
+    /// For pods with a service account
+    Kubernetes(KubernetesTrust),
+    /// For the job that this runs in, from its OIDC token
+    Here(HereTrust),
+    /// Say which credential of a list matches a job, or how the nearest one differs; exit code 4 where none matches
+    Check(CheckTrust),
+}
+
+/// `azfed trust github`
+#[derive(Debug, clap::Args)]
+pub struct GithubTrust {
+    /// Repository
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repo: String,
+    /// Deployment environment of the job; repeatable
+    #[arg(long = "environment", value_name = "NAME")]
+    pub environments: Vec<String>,
+    /// Branch that the job runs for; repeatable
+    #[arg(long = "branch", value_name = "NAME")]
+    pub branches: Vec<String>,
+    /// Tag that the job runs for; repeatable
+    #[arg(long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+    /// Jobs of pull requests
+    #[arg(long)]
+    pub pull_request: bool,
+    /// Only in this reusable workflow, as OWNER/REPOSITORY/.github/workflows/FILE@refs/heads/BRANCH
+    #[arg(long, value_name = "WORKFLOW")]
+    pub reusable_workflow: Option<String>,
+    /// Ids of owner and repository, where the repository has immutable subjects
+    #[arg(long, value_name = "OWNER-ID/REPOSITORY-ID")]
+    pub immutable: Option<String>,
+    /// Issuer, where it is not github.com's
+    #[arg(long, value_name = "URL", default_value = "https://token.actions.githubusercontent.com")]
+    pub issuer: String,
+    /// What to print
+    #[command(flatten)]
+    pub options: TrustOptions,
+}
+
+/// `azfed trust gitlab`
+#[derive(Debug, clap::Args)]
+pub struct GitlabTrust {
+    /// Project, with its groups
+    #[arg(long, value_name = "GROUP/PROJECT")]
+    pub project: String,
+    /// Branch that the job runs for; repeatable
+    #[arg(long = "branch", value_name = "NAME")]
+    pub branches: Vec<String>,
+    /// Tag that the job runs for; repeatable
+    #[arg(long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+    /// GitLab's URL, which is its issuer
+    #[arg(long, value_name = "URL", default_value = "https://gitlab.com")]
+    pub server: String,
+    /// What to print
+    #[command(flatten)]
+    pub options: TrustOptions,
+}
+
+/// `azfed trust azure-devops`
+#[derive(Debug, clap::Args)]
+pub struct AzureDevopsTrust {
+    /// Id of the organisation
+    #[arg(long, value_name = "GUID", value_parser = trust::guid)]
+    pub organization_id: Uuid,
+    /// Tenant of the service connection (newer issuer)
+    #[arg(long, value_name = "GUID", value_parser = trust::guid)]
+    pub tenant_id: Option<Uuid>,
+    /// Id of the service connection (newer issuer)
+    #[arg(long, value_name = "GUID", value_parser = trust::guid)]
+    pub connection_id: Option<Uuid>,
+    /// Name of the organisation (older issuer)
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
+    /// Name of the project (older issuer)
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+    /// Name of the service connection (older issuer)
+    #[arg(long, value_name = "NAME")]
+    pub connection: Option<String>,
+    /// What to print
+    #[command(flatten)]
+    pub options: TrustOptions,
+}
+
+/// `azfed trust kubernetes`
+#[derive(Debug, clap::Args)]
+pub struct KubernetesTrust {
+    /// Issuer of the cluster, with its slash at the end where it has one
+    #[arg(long, value_name = "URL")]
+    pub issuer: String,
+    /// Namespace
+    #[arg(long, value_name = "NAME")]
+    pub namespace: String,
+    /// Service account
+    #[arg(long, value_name = "NAME")]
+    pub service_account: String,
+    /// What to print
+    #[command(flatten)]
+    pub options: TrustOptions,
+}
+
+/// `azfed trust here`
+#[derive(Debug, clap::Args)]
+pub struct HereTrust {
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// What to print
+    #[command(flatten)]
+    pub options: TrustOptions,
+}
+
+/// `azfed trust check`
+#[derive(Debug, clap::Args)]
+pub struct CheckTrust {
+    /// Credentials as `az identity federated-credential list` or ARM prints them; `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Issuer that the job presents, instead of an OIDC token
+    #[arg(long, value_name = "URL", requires = "subject")]
+    pub issuer: Option<String>,
+    /// Subject that the job presents, instead of an OIDC token
+    #[arg(long, value_name = "SUBJECT", requires = "issuer")]
+    pub subject: Option<String>,
+    /// The Azure cloud, for its audience
+    #[command(flatten)]
+    pub cloud: CloudArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// What `azfed trust` prints.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct TrustOptions {
+    /// For which tool
+    #[arg(long = "as", value_name = "FORM", default_value = "az")]
+    pub form: Form,
+    /// Name of the user-assigned managed identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Its resource group
+    #[arg(long, value_name = "NAME")]
+    pub resource_group: Option<String>,
+    /// Name of the credential; with several, the beginning of their names
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The Azure cloud, for its audience
+    #[arg(long, value_name = "NAME")]
+    pub cloud: Option<CloudName>,
+    /// Audience, where it is not the cloud's own
+    #[arg(long, value_name = "AUDIENCE")]
+    pub audience: Option<Audience>,
+}
+
+impl TrustOptions {
+    /// The credential's audience.
+    pub fn audience(&self) -> String {
+        let clouds_own = self.cloud.map_or_else(Cloud::public, |CloudName(cloud)| cloud).audience();
+        self.audience.as_ref().unwrap_or(&clouds_own).to_string()
+    }
+}
+
+/// A tool that creates federated identity credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Shell commands for Azure CLI
+    Az,
+    /// HCL for azurerm 5
+    Terraform,
+    /// HCL for azurerm 4
+    #[value(name = "terraform-azurerm4")]
+    TerraformAzurerm4,
+    /// A Bicep file
+    Bicep,
+    /// An ARM template
+    Arm,
+    /// A list, as `az identity federated-credential list` prints it
+    Json,
 }
 
 /// `azfed keep`

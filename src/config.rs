@@ -73,6 +73,14 @@ pub enum Error {
     /// Endpoints' secrets would go to a file that a job keeps.
     #[error("`--endpoints` has secrets in its variables, and `--output dotenv` is for files that are kept")]
     EndpointsInFile,
+    /// A list of credentials that is none.
+    #[error("{} has no federated credentials: {}", file.display(), crate::text::one_line(reason))]
+    Credentials {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// `--output github` where GitHub's files are not named.
     #[error("{0} is not set: this is not a step of a GitHub job")]
     NotGitHub(&'static str),
@@ -95,6 +103,9 @@ impl Error {
                 Hints::one(format!("remove {variable} from the job's variables; federation needs no secret"))
             }
             Self::NoOutputs => Hints::one("use `azfed token` where a step needs the access token itself"),
+            Self::Credentials { .. } => Hints::one(
+                "give it what `az identity federated-credential list --identity-name <identity> --resource-group <group>` prints",
+            ),
             Self::EndpointsInFile => Hints::one("use `azfed exec -- COMMAND`, or another `--output`"),
             Self::NotGitHub(_) => Hints::one("leave `--output` to its default, or use `sh`"),
             Self::Variable { variable, .. } => match *variable {

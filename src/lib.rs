@@ -41,4 +41,5 @@ pub mod sink;
 pub mod state;
 pub mod subject;
 pub mod text;
+pub mod trust;
 pub mod ui;

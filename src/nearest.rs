@@ -111,7 +111,7 @@ fn differences(presented: &Presented, credential: &Credential, subject: &str) ->
     if presented.subject != subject {
         differ("subject", &presented.subject, subject, subject_kind(&presented.subject, subject));
     }
-    if !credential.audiences.iter().any(|audience| *audience == presented.audience) {
+    if !credential.audiences.contains(&presented.audience) {
         let configured = credential.audiences.join(", ");
         let kind = audience_kind(&presented.audience, &configured);
         differ("audience", &presented.audience, &configured, kind);

@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fs,
     future::Future,
+    io::Read,
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
@@ -17,10 +18,10 @@ use clap::Parser;
 use futures_util::future::try_join_all;
 
 use crate::{
-    assertion::Assertion,
+    assertion::{Assertion, Claims},
     cli::{
-        Args, AssertionArgs, Command, Consumer, ExecArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs,
-        TokenFormat,
+        Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, ExecArgs, KeepArgs, LoginArgs, Output,
+        SourceArgs, TokenArgs, TokenFormat, TrustCommand,
     },
     config::{self, Identity, Login, Target, Token},
     endpoints::{Address, Endpoints, vault::Vault},
@@ -32,12 +33,14 @@ use crate::{
     http::{Channel, Http},
     identifiers::{Audience, Endpoint, Scope},
     keeper::{self, Handed, Keeper, Orders},
+    nearest,
     platform::{self, Platform},
     retry::{self, Verdict},
     secret::Secret,
     sink::{self, Facts, github},
     state::{self, Kept, LoginDirectory},
     text,
+    trust::Trust,
     ui::{MaskStream, Ui},
 };
 
@@ -153,6 +156,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
         Command::Logout => logout(env, ui)?,
+        Command::Trust(command) => return interruptible(trust(command, env, ui)).await,
         Command::Keep(args) => keep(args, env, ui).await?,
         Command::Become(args) => return Err(exec::become_command(args.parent, &args.command)),
     }
@@ -394,6 +398,70 @@ async fn assertion(args: &AssertionArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), E
     let assertion = exchange.within(config::timeout(&args.source), exchange.assertion()).await?;
     // no line break: what is redirected into a file must be the assertion and nothing else
     Ok(sink::stdout(assertion.jwt.expose())?)
+}
+
+async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
+    let (trust, form) = match command {
+        TrustCommand::Github(described) => {
+            (Trust::github(described, &described.options)?, described.options.form)
+        }
+        TrustCommand::Gitlab(described) => {
+            (Trust::gitlab(described, &described.options)?, described.options.form)
+        }
+        TrustCommand::AzureDevops(described) => {
+            (Trust::azure_devops(described, &described.options)?, described.options.form)
+        }
+        TrustCommand::Kubernetes(described) => {
+            (Trust::kubernetes(described, &described.options)?, described.options.form)
+        }
+        TrustCommand::Here(here) => {
+            let cloud = CloudArgs {
+                cloud: here.options.cloud,
+                authority_host: None,
+                audience: here.options.audience.clone(),
+            };
+            let claims = claims_of_this_job(&cloud, &here.source, env, ui).await?;
+            (Trust::of_claims(&claims.iss, &claims.sub, &here.options)?, here.options.form)
+        }
+        TrustCommand::Check(check) => return check_trust(check, env, ui).await,
+    };
+    sink::stdout(&trust.render(form))?;
+    Ok(0)
+}
+
+async fn claims_of_this_job(
+    cloud: &CloudArgs,
+    source: &SourceArgs,
+    env: &Env,
+    ui: &Rc<Ui>,
+) -> Result<Claims, Error> {
+    let target = Target::resolve(cloud, env)?;
+    let exchange = Exchange::prepare(env, source, &target, None, ui)?;
+    Ok(exchange.within(config::timeout(source), exchange.assertion()).await?.claims)
+}
+
+/// Compares a list of credentials with a job: 0 where one matches, else 4, as Entra's refusal would be.
+async fn check_trust(check: &CheckTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
+    let unreadable =
+        |reason: String| Error::Config(config::Error::Credentials { file: check.file.clone(), reason });
+    let json = if check.file.as_os_str() == "-" {
+        let mut json = String::new();
+        std::io::stdin().lock().take(LONGEST_SETTINGS).read_to_string(&mut json).map(|_| json)
+    } else {
+        fs::read_to_string(&check.file)
+    };
+    let credentials =
+        nearest::read(&json.map_err(|error| unreadable(error.to_string()))?).map_err(unreadable)?;
+    let presented = if let (Some(issuer), Some(subject)) = (&check.issuer, &check.subject) {
+        let audience = Target::resolve(&check.cloud, env)?.audience.to_string();
+        nearest::Presented { issuer: issuer.clone(), subject: subject.clone(), audience }
+    } else {
+        let claims = claims_of_this_job(&check.cloud, &check.source, env, ui).await?;
+        nearest::Presented::of(&claims, &Target::resolve(&check.cloud, env)?.audience)
+    };
+    let outcome = nearest::compare(&presented, &credentials);
+    sink::stdout(&(outcome.render().join("\n") + "\n"))?;
+    Ok(if matches!(outcome, nearest::Outcome::Match(_)) { 0 } else { 4 })
 }
 
 fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {

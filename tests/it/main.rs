@@ -10,3 +10,4 @@ mod harness;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod outputs;
+mod trust;

@@ -1,0 +1,621 @@
+//! The federated identity credentials that a job needs, as its owner's tools take them. Pure: from a description or from
+//! claims to text.
+//!
+//! Sources: Microsoft Learn "Workload identity federation considerations" (names, limits, concurrent writes),
+//! hashicorp/terraform-provider-azurerm `federated_identity_credential`, Microsoft.ManagedIdentity
+//! userAssignedIdentities/federatedIdentityCredentials 2023-01-31.
+
+use std::fmt::Write;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    cli::{AzureDevopsTrust, Form, GithubTrust, GitlabTrust, KubernetesTrust, TrustOptions},
+    error::Hints,
+    subject::{self, Context, Repository},
+    text,
+};
+
+/// Federated credentials that one identity can have.
+const MOST: usize = 20;
+/// From here on it is worth a word.
+const MANY: usize = 15;
+/// Longest issuer, subject or audience.
+const LONGEST: usize = 600;
+
+/// Why a description is of no job.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A part that cannot be.
+    #[error("{flag}: `{}` {reason}", text::one_line(value))]
+    Part {
+        /// The flag.
+        flag: &'static str,
+        /// What it has.
+        value: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// No job at all.
+    #[error("{0}")]
+    Nothing(&'static str),
+    /// More than one identity can have.
+    #[error("{0} credentials are needed, and an identity can have {MOST}")]
+    TooMany(usize),
+    /// A claim that is missing.
+    #[error("this job's OIDC token has no {0}")]
+    Claim(&'static str),
+}
+
+impl Error {
+    /// The next steps.
+    pub fn hints(&self) -> Hints {
+        match self {
+            Self::TooMany(_) => Hints::one(
+                "use an identity for each environment, or for each few branches; environments need one credential however \
+                 many branches deploy to them",
+            ),
+            Self::Part { reason, .. } if *reason == WILDCARD => Hints::one(
+                "name each environment, branch and tag; a GitHub environment covers every branch that may deploy to it",
+            ),
+            _ => Hints::none(),
+        }
+    }
+}
+
+const WILDCARD: &str = "has a wildcard, and Entra compares subjects to the letter";
+
+/// One federated identity credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its name: 3 to 120 of letters, digits, `-` and `_`.
+    pub name: String,
+    /// Issuer.
+    pub issuer: String,
+    /// Subject.
+    pub subject: String,
+    /// Audience.
+    pub audience: String,
+}
+
+/// What to create, and what to know about it.
+#[derive(Debug)]
+pub struct Trust {
+    credentials: Vec<Credential>,
+    notes: Vec<String>,
+    identity: Option<String>,
+    resource_group: Option<String>,
+}
+
+/// A job's name for its credential, its issuer and its subject.
+struct Job {
+    name: String,
+    issuer: String,
+    subject: String,
+}
+
+impl Trust {
+    /// Jobs of GitHub.
+    pub fn github(described: &GithubTrust, options: &TrustOptions) -> Result<Self, Error> {
+        let (owner, name) = repository(&described.repo)?;
+        let ids = described.immutable.as_deref().map(immutable).transpose()?;
+        let repository = Repository { owner: owner.to_owned(), name: name.to_owned(), ids };
+        let mut contexts = Vec::new();
+        for environment in &described.environments {
+            contexts.push(Context::Environment(plain("--environment", environment)?));
+        }
+        for branch in &described.branches {
+            contexts.push(Context::Branch(reference("--branch", branch)?));
+        }
+        for tag in &described.tags {
+            contexts.push(Context::Tag(reference("--tag", tag)?));
+        }
+        if described.pull_request {
+            contexts.push(Context::PullRequest);
+        }
+        if contexts.is_empty() {
+            return Err(Error::Nothing(
+                "say what the job runs for: --environment, --branch, --tag or --pull-request",
+            ));
+        }
+        let workflow = described.reusable_workflow.as_deref().map(workflow).transpose()?;
+        let issuer = described.issuer.trim_end_matches('/').to_owned();
+        let jobs = contexts.iter().map(|context| Job {
+            name: format!("{name}-{}", context_name(context)),
+            issuer: issuer.clone(),
+            subject: subject::github(&repository, context, workflow.as_deref()),
+        });
+        let mut trust = Self::new(jobs.collect(), options)?;
+        if repository.ids.is_none() {
+            trust.notes.extend([
+                format!("These subjects are classic. A repository that was made, renamed or moved after 2026-07-15, or that opted in, has immutable ones with ids; what it has says: gh api repos/{owner}/{name}/actions/oidc/customization/sub --jq .sub_claim_prefix"),
+                format!("If that has `@` in it, add --immutable \"$(gh api repos/{owner}/{name} --jq '\"\\(.owner.id)/\\(.id)\"')\""),
+            ]);
+        }
+        if workflow.is_some() {
+            trust.notes.push(format!("The repository's subject must have these keys: gh api --method PUT repos/{owner}/{name}/actions/oidc/customization/sub -F use_default=false -f 'include_claim_keys[]=repo' -f 'include_claim_keys[]=context' -f 'include_claim_keys[]=job_workflow_ref'"));
+        }
+        if described.pull_request {
+            trust.notes.push("Whoever may push a branch can open such a pull request: give this identity no more than reading, or use an environment with reviewers.".to_owned());
+        }
+        Ok(trust)
+    }
+
+    /// Jobs of GitLab.
+    pub fn gitlab(described: &GitlabTrust, options: &TrustOptions) -> Result<Self, Error> {
+        let project = plain("--project", described.project.trim_matches('/'))?;
+        if !project.contains('/') || project.contains(':') {
+            return Err(part("--project", &project, "is not a path of group and project"));
+        }
+        let issuer = plain("--server", described.server.trim_end_matches('/'))?;
+        let mut contexts = Vec::new();
+        for branch in &described.branches {
+            contexts.push(Context::Branch(reference("--branch", branch)?));
+        }
+        for tag in &described.tags {
+            contexts.push(Context::Tag(reference("--tag", tag)?));
+        }
+        if contexts.is_empty() {
+            return Err(Error::Nothing(
+                "say what the job runs for: --branch or --tag; GitLab's subject does not have the environment",
+            ));
+        }
+        let last = project.rsplit('/').next().unwrap_or_default().to_owned();
+        let jobs = contexts.iter().filter_map(|context| {
+            Some(Job {
+                name: format!("{last}-{}", context_name(context)),
+                issuer: issuer.clone(),
+                subject: subject::gitlab(&project, context)?,
+            })
+        });
+        let mut trust = Self::new(jobs.collect(), options)?;
+        trust.notes.push(
+            "Protect these branches and tags: whoever may push to one can use this identity.".to_owned(),
+        );
+        Ok(trust)
+    }
+
+    /// Jobs of Azure DevOps.
+    pub fn azure_devops(described: &AzureDevopsTrust, options: &TrustOptions) -> Result<Self, Error> {
+        let organization = described.organization_id;
+        let mut jobs = Vec::new();
+        let named = described.connection.as_deref().map(|name| plain("--connection", name)).transpose()?;
+        let job_name = named.clone().unwrap_or_else(|| "azure-devops".to_owned());
+        if let (Some(tenant), Some(connection)) = (described.tenant_id, described.connection_id) {
+            jobs.push(Job {
+                name: job_name.clone(),
+                issuer: format!("https://login.microsoftonline.com/{tenant}/v2.0"),
+                subject: subject::azure_devops_by_ids(tenant, organization, connection),
+            });
+        }
+        if let (Some(organization_name), Some(project), Some(connection)) =
+            (&described.organization, &described.project, &named)
+        {
+            let organization_name = plain("--organization", organization_name)?;
+            let project = plain("--project", project)?;
+            jobs.push(Job {
+                name: format!("{job_name}-older-issuer"),
+                issuer: format!("https://vstoken.dev.azure.com/{organization}"),
+                subject: subject::azure_devops_by_names(&organization_name, &project, connection),
+            });
+        }
+        if jobs.is_empty() {
+            return Err(Error::Nothing(
+                "the newer issuer needs --organization-id, --tenant-id (the service connection's) and --connection-id; the \
+                 older one --organization-id, --organization, --project and --connection",
+            ));
+        }
+        let mut trust = Self::new(jobs, options)?;
+        trust.notes.push("The service connection's page (Manage workload identity federation) shows its issuer and subject: https://vstoken.dev.azure.com/… is the older issuer, which ends in July 2027.".to_owned());
+        Ok(trust)
+    }
+
+    /// Pods.
+    pub fn kubernetes(described: &KubernetesTrust, options: &TrustOptions) -> Result<Self, Error> {
+        let issuer = plain("--issuer", &described.issuer)?;
+        if !issuer.starts_with("https://") {
+            return Err(part(
+                "--issuer",
+                &issuer,
+                "is no https URL that Entra could ask for the cluster's keys",
+            ));
+        }
+        let label = |flag, value: &str| {
+            let ok = value
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte));
+            if ok {
+                plain(flag, value)
+            } else {
+                Err(part(flag, value, "is not a name that Kubernetes gives"))
+            }
+        };
+        let namespace = label("--namespace", &described.namespace)?;
+        let account = label("--service-account", &described.service_account)?;
+        let job = Job {
+            name: format!("{namespace}-{account}"),
+            subject: subject::kubernetes(&namespace, &account),
+            issuer,
+        };
+        Self::new(vec![job], options)
+    }
+
+    /// The job whose claims these are.
+    pub fn of_claims(issuer: &str, subject: &str, options: &TrustOptions) -> Result<Self, Error> {
+        let issuer = if issuer.is_empty() { Err(Error::Claim("issuer")) } else { plain("issuer", issuer) }?;
+        let subject =
+            if subject.is_empty() { Err(Error::Claim("subject")) } else { plain("subject", subject) }?;
+        let last = subject.rsplit([':', '/']).next().unwrap_or_default();
+        Self::new(vec![Job { name: format!("azfed-{last}"), issuer, subject: subject.clone() }], options)
+    }
+
+    fn new(jobs: Vec<Job>, options: &TrustOptions) -> Result<Self, Error> {
+        if jobs.len() > MOST {
+            return Err(Error::TooMany(jobs.len()));
+        }
+        let mut notes = Vec::new();
+        if jobs.len() > MANY {
+            notes.push(format!("{} credentials: an identity can have {MOST}.", jobs.len()));
+        }
+        let single = jobs.len() == 1;
+        let mut credentials: Vec<Credential> = Vec::new();
+        for job in jobs {
+            for value in [&job.issuer, &job.subject] {
+                if value.chars().count() > LONGEST {
+                    return Err(part("the job", value, "is longer than the 600 characters that Entra takes"));
+                }
+            }
+            if credentials.iter().any(|other| other.issuer == job.issuer && other.subject == job.subject) {
+                continue;
+            }
+            let wanted = match &options.name {
+                Some(name) if single => name.clone(),
+                Some(name) => format!("{name}-{}", job.name),
+                None => job.name,
+            };
+            let taken = |name: &str| credentials.iter().any(|other| other.name.eq_ignore_ascii_case(name));
+            let name = credential_name(&wanted);
+            let numbered = (2..=MOST).map(|number| format!("{name:.115}-{number}"));
+            let name =
+                std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name);
+            credentials.push(Credential {
+                name,
+                issuer: job.issuer,
+                subject: job.subject,
+                audience: options.audience(),
+            });
+        }
+        Ok(Self {
+            credentials,
+            notes,
+            identity: options.identity.clone(),
+            resource_group: options.resource_group.clone(),
+        })
+    }
+
+    /// The credentials.
+    pub fn credentials(&self) -> &[Credential] {
+        &self.credentials
+    }
+
+    /// As one of the owner's tools takes it.
+    pub fn render(&self, form: Form) -> String {
+        match form {
+            Form::Az => self.az(),
+            Form::Terraform => self.terraform(5),
+            Form::TerraformAzurerm4 => self.terraform(4),
+            Form::Bicep => self.bicep(),
+            Form::Arm => self.arm(),
+            Form::Json => self.json(),
+        }
+    }
+
+    fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or("IDENTITY")
+    }
+
+    fn group(&self) -> &str {
+        self.resource_group.as_deref().unwrap_or("GROUP")
+    }
+
+    /// The notes as comments; each is one line.
+    fn comments(&self, mark: &str) -> String {
+        let mut out = String::new();
+        for note in &self.notes {
+            let _ = writeln!(out, "{mark} {}", text::one_line(note));
+        }
+        if self.identity.is_none() || self.resource_group.is_none() {
+            let _ = writeln!(
+                out,
+                "{mark} Put in the identity and its resource group, or say --identity and --resource-group."
+            );
+        }
+        out
+    }
+
+    fn az(&self) -> String {
+        let mut out = self.comments("#");
+        if self.credentials.len() > 1 {
+            out.push_str(
+                "# One after the other: Azure answers 409 to two writes on one identity at a time.\nset -e\n",
+            );
+        }
+        let word = text::shell_word;
+        for credential in &self.credentials {
+            let _ = writeln!(
+                out,
+                "az identity federated-credential create --identity-name {} --resource-group {} \\\n  --name {} --issuer {} \\\n  --subject {} \\\n  --audiences {}",
+                word(self.identity()),
+                word(self.group()),
+                word(&credential.name),
+                word(&credential.issuer),
+                word(&credential.subject),
+                word(&credential.audience),
+            );
+        }
+        out
+    }
+
+    fn terraform(&self, azurerm: u8) -> String {
+        let mut out = self.comments("#");
+        let _ = writeln!(
+            out,
+            "# For the azurerm provider, version {azurerm}. One credential after the other: Azure answers 409 to two writes on one identity at a time."
+        );
+        let _ = write!(
+            out,
+            "data \"azurerm_user_assigned_identity\" \"login\" {{\n  name                = {}\n  resource_group_name = {}\n}}\n",
+            hcl(self.identity()),
+            hcl(self.group())
+        );
+        let mut last: Option<String> = None;
+        for credential in &self.credentials {
+            let label = symbol(&credential.name);
+            let mut attributes = vec![("name", hcl(&credential.name))];
+            let id = "data.azurerm_user_assigned_identity.login.id".to_owned();
+            if azurerm >= 5 {
+                attributes.push(("user_assigned_identity_id", id));
+            } else {
+                attributes.push(("parent_id", id));
+                attributes.push((
+                    "resource_group_name",
+                    "data.azurerm_user_assigned_identity.login.resource_group_name".to_owned(),
+                ));
+            }
+            attributes.extend([
+                ("issuer", hcl(&credential.issuer)),
+                ("subject", hcl(&credential.subject)),
+                ("audience", format!("[{}]", hcl(&credential.audience))),
+            ]);
+            if let Some(last) = &last {
+                attributes.push(("depends_on", format!("[azurerm_federated_identity_credential.{last}]")));
+            }
+            let width = attributes.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+            let _ = writeln!(out, "\nresource \"azurerm_federated_identity_credential\" \"{label}\" {{");
+            for (name, value) in attributes {
+                let _ = writeln!(out, "  {name:width$} = {value}");
+            }
+            out.push_str("}\n");
+            last = Some(label);
+        }
+        out
+    }
+
+    fn bicep(&self) -> String {
+        let mut out = self.comments("//");
+        let _ = write!(
+            out,
+            "// az deployment group create --resource-group <the identity's group> --template-file <this file>\n\
+             resource login 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {{\n  name: {}\n}}\n",
+            bicep(self.identity())
+        );
+        let mut last: Option<String> = None;
+        for (number, credential) in self.credentials.iter().enumerate() {
+            let label = format!("credential{}", number + 1);
+            let _ = write!(
+                out,
+                "\nresource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials@2023-01-31' = {{\n  \
+                 parent: login\n  name: {}\n  properties: {{\n    issuer: {}\n    subject: {}\n    audiences: [\n      {}\n    ]\n  }}\n",
+                bicep(&credential.name),
+                bicep(&credential.issuer),
+                bicep(&credential.subject),
+                bicep(&credential.audience),
+            );
+            if let Some(last) = &last {
+                let _ = write!(out, "  dependsOn: [\n    {last}\n  ]\n");
+            }
+            out.push_str("}\n");
+            last = Some(label);
+        }
+        out
+    }
+
+    fn arm(&self) -> String {
+        const TYPE: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials";
+        let mut last: Option<String> = None;
+        let resources: Vec<_> = self
+            .credentials
+            .iter()
+            .map(|credential| {
+                let depends = last
+                    .iter()
+                    .map(|last| format!("[resourceId('{TYPE}', {}, '{last}')]", arm(self.identity())));
+                let depends: Vec<String> = depends.collect();
+                last = Some(credential.name.clone());
+                json!({
+                    "type": TYPE,
+                    "apiVersion": "2023-01-31",
+                    "name": format!("{}/{}", self.identity(), credential.name),
+                    "properties": {
+                        "issuer": literal(&credential.issuer),
+                        "subject": literal(&credential.subject),
+                        "audiences": [literal(&credential.audience)],
+                    },
+                    "dependsOn": depends,
+                })
+            })
+            .collect();
+        let template = json!({
+            "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+            "contentVersion": "1.0.0.0",
+            "metadata": { "notes": self.notes },
+            "resources": resources,
+        });
+        format!("{template:#}\n")
+    }
+
+    fn json(&self) -> String {
+        let list: Vec<_> = self
+            .credentials
+            .iter()
+            .map(|credential| {
+                json!({
+                    "name": credential.name,
+                    "issuer": credential.issuer,
+                    "subject": credential.subject,
+                    "audiences": [credential.audience],
+                })
+            })
+            .collect();
+        format!("{:#}\n", json!(list))
+    }
+}
+
+fn part(flag: &'static str, value: &str, reason: &'static str) -> Error {
+    Error::Part { flag, value: value.to_owned(), reason }
+}
+
+/// Something that stands in a subject as it is.
+fn plain(flag: &'static str, value: &str) -> Result<String, Error> {
+    if value.is_empty() {
+        return Err(part(flag, value, "is empty"));
+    }
+    if value.trim() != value {
+        return Err(part(flag, value, "has white space at an end"));
+    }
+    if value.contains(char::is_control) {
+        return Err(part(flag, value, "has a control character"));
+    }
+    // it goes to a log, and to a shell's history, as it is
+    if value.contains("##vso[") || value.contains("##[") || value.starts_with("::") {
+        return Err(part(flag, value, "has what a runner takes for a command"));
+    }
+    if value.contains('*') {
+        return Err(part(flag, value, WILDCARD));
+    }
+    Ok(value.to_owned())
+}
+
+/// A branch or a tag (git-check-ref-format(1)).
+fn reference(flag: &'static str, value: &str) -> Result<String, Error> {
+    let value = plain(flag, value)?;
+    if value.starts_with("refs/") {
+        return Err(part(flag, &value, "is a ref: say its name, without refs/heads/ or refs/tags/"));
+    }
+    if value.contains([' ', '~', '^', ':', '?', '[', '\\']) || value.contains("..") || value.ends_with('/') {
+        return Err(part(flag, &value, "is no name that git takes"));
+    }
+    Ok(value)
+}
+
+fn repository(value: &str) -> Result<(&str, &str), Error> {
+    let wrong = || part("--repo", value, "is not owner/repository");
+    let (owner, name) = value.split_once('/').ok_or_else(wrong)?;
+    let ok = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    if ok(owner) && ok(name) { Ok((owner, name)) } else { Err(wrong()) }
+}
+
+fn immutable(value: &str) -> Result<(u64, u64), Error> {
+    let ids = value.split_once('/').and_then(|(owner, id)| Some((owner.parse().ok()?, id.parse().ok()?)));
+    ids.ok_or_else(|| part("--immutable", value, "is not the owner's id, a slash and the repository's id"))
+}
+
+fn workflow(value: &str) -> Result<String, Error> {
+    let value = plain("--reusable-workflow", value)?;
+    let well_formed = value.split_once('@').is_some_and(|(path, reference)| {
+        path.contains("/.github/workflows/") && (reference.starts_with("refs/") || reference.len() == 40)
+    });
+    if well_formed {
+        Ok(value)
+    } else {
+        Err(part("--reusable-workflow", &value, "is not owner/repository/.github/workflows/file@refs/…"))
+    }
+}
+
+fn context_name(context: &Context) -> &str {
+    match context {
+        Context::Environment(name) | Context::Branch(name) | Context::Tag(name) => name,
+        Context::PullRequest => "pull-request",
+    }
+}
+
+/// A name within Azure's rules: a letter or digit, then 2 to 119 of those, `-` and `_`.
+fn credential_name(wanted: &str) -> String {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    let name: String =
+        wanted.chars().map(|character| if allowed(character) { character } else { '-' }).collect();
+    let name = name.trim_start_matches(['-', '_']);
+    let name: String = name.chars().take(120).collect();
+    if name.len() < 3 { format!("job-{name}") } else { name }
+}
+
+/// A name that Terraform takes for a resource.
+fn symbol(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    if name.starts_with(|first: char| first.is_ascii_digit()) { format!("c-{name}") } else { name }
+}
+
+/// A string of HCL (hashicorp/hcl `hclsyntax/spec.md`, "Template Expressions").
+fn hcl(value: &str) -> String {
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "$${").replace("%{", "%%{");
+    format!("\"{escaped}\"")
+}
+
+/// A string of Bicep (Microsoft Learn "Data types in Bicep", strings).
+fn bicep(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'").replace("${", "\\${"))
+}
+
+/// A string inside an expression of an ARM template.
+fn arm(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// A value of an ARM template that is no expression, whatever it starts with.
+fn literal(value: &str) -> String {
+    if value.starts_with('[') { format!("[{value}") } else { value.to_owned() }
+}
+
+/// A GUID, for clap.
+pub fn guid(value: &str) -> Result<Uuid, String> {
+    Uuid::try_parse(value.trim()).map_err(|_| "is not a GUID".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_within_azures_rules() {
+        for (wanted, name) in [
+            ("infra-prod", "infra-prod"),
+            ("infra-release/1.0", "infra-release-1-0"),
+            ("-x", "job-x"),
+            ("", "job-"),
+            ("größe", "gr--e"),
+        ] {
+            assert_eq!(credential_name(wanted), name);
+        }
+        assert_eq!(credential_name(&"a".repeat(300)).len(), 120);
+    }
+
+    #[test]
+    fn strings_of_other_languages() {
+        assert_eq!(hcl(r#"a"b\${c}%{d}"#), r#""a\"b\\$${c}%%{d}""#);
+        assert_eq!(bicep(r"a'b\${c}"), r"'a\'b\\\${c}'");
+        assert_eq!((arm("a'b").as_str(), literal("[a]").as_str()), ("'a''b'", "[[a]"));
+    }
+}

@@ -1,0 +1,354 @@
+//! `azfed trust`: what it prints, whether its tools take it, and whether Entra then takes the job it is for.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use azfed_emulator::{FederatedCredential, JobOverrides, Platform, world};
+
+use crate::harness::{Job, Outcome, assert_shown};
+
+fn trust(arguments: &[&str]) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_azfed"));
+    command.arg("trust").args(arguments).env_clear().stdin(Stdio::null());
+    Outcome::of(&command.output().unwrap())
+}
+
+fn printed(arguments: &[&str]) -> String {
+    let outcome = trust(arguments);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    outcome.stdout
+}
+
+const GITHUB: [&str; 12] = [
+    "github",
+    "--repo",
+    "contoso/infra",
+    "--environment",
+    "prod",
+    "--environment",
+    "it's \"${x}\" %{y}: \\",
+    "--branch",
+    "release/1.0",
+    "--pull-request",
+    "--immutable",
+    "100/200",
+];
+const AZURE_DEVOPS: [&str; 13] = [
+    "azure-devops",
+    "--organization-id",
+    world::ORGANIZATION,
+    "--tenant-id",
+    world::TENANT,
+    "--connection-id",
+    world::CONNECTION,
+    "--organization",
+    "contoso",
+    "--project",
+    "infra",
+    "--connection",
+    "azure-prod",
+];
+
+#[test]
+fn every_form() {
+    for form in ["az", "terraform", "terraform-azurerm4", "bicep", "arm", "json"] {
+        let named = ["--as", form, "--identity", "deploy", "--resource-group", "ids", "--name", "ci"];
+        assert_shown!(format!("trust_{form}"), printed(&[&GITHUB[..], &named].concat()));
+    }
+    assert_shown!("trust_classic", printed(&["github", "--repo", "contoso/infra", "--tag", "v1"]));
+    let workflow = "contoso/ci/.github/workflows/deploy.yml@refs/heads/main";
+    let arguments =
+        ["github", "--repo", "contoso/infra", "--environment", "prod", "--reusable-workflow", workflow];
+    assert_shown!("trust_reusable_workflow", printed(&arguments));
+    assert_shown!(
+        "trust_gitlab",
+        printed(&["gitlab", "--project", "contoso/apps/infra", "--branch", "main", "--tag", "v1"])
+    );
+    assert_shown!("trust_azure_devops", printed(&AZURE_DEVOPS));
+    let pod = [
+        "kubernetes",
+        "--issuer",
+        "https://oidc.example/aks/",
+        "--namespace",
+        "apps",
+        "--service-account",
+        "deployer",
+    ];
+    assert_shown!("trust_kubernetes", printed(&pod));
+}
+
+fn fed(program: &str, arguments: &[&str], input: &str) -> Outcome {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    Outcome::of(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn the_shell_runs_it_as_it_is_meant() {
+    let directory = tempfile::tempdir().unwrap();
+    let az = directory.path().join("az");
+    fs::write(&az, "#!/bin/sh\nfor word; do printf '[%s]' \"$word\"; done; echo\n").unwrap();
+    let path = format!("{}:/usr/bin:/bin", directory.path().display());
+    assert!(Command::new("chmod").args(["+x", az.to_str().unwrap()]).status().unwrap().success());
+    let script = printed(&[&GITHUB[..], &["--identity", "deploy it", "--resource-group", "$(x)"]].concat());
+    let mut shell = Command::new("sh");
+    let outcome =
+        Outcome::of(&shell.args(["-u", "-c", &script]).env_clear().env("PATH", &path).output().unwrap());
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let list: serde_json::Value =
+        serde_json::from_str(&printed(&[&GITHUB[..], &["--as", "json"]].concat())).unwrap();
+    let mut expected = String::new();
+    for one in list.as_array().unwrap() {
+        let text = |name: &str| one[name].as_str().unwrap().to_owned();
+        expected += &format!(
+            "[identity][federated-credential][create][--identity-name][deploy it][--resource-group][$(x)][--name][{}][--issuer][{}][--subject][{}][--audiences][{}]\n",
+            text("name"),
+            text("issuer"),
+            text("subject"),
+            one["audiences"][0].as_str().unwrap()
+        );
+    }
+    assert_eq!(outcome.stdout, expected);
+    assert!(
+        expected.contains("[repo:contoso@100/infra@200:environment:it's \"${x}\" %{y}%3A \\]"),
+        "{expected}"
+    );
+}
+
+/// Terraform itself says what it has read.
+#[test]
+fn terraform_reads_it_as_it_is_meant() {
+    if Command::new("terraform").arg("version").output().is_err() {
+        eprintln!("NOT TESTED: the printed HCL, as there is no terraform on this machine");
+        return;
+    }
+    for form in ["terraform", "terraform-azurerm4"] {
+        let hcl = printed(&[&GITHUB[..], &["--as", form]].concat());
+        let formatted = fed("terraform", &["fmt", "-check", "-diff", "-"], &hcl);
+        assert_eq!(formatted.code, Some(0), "{}", formatted.all());
+    }
+    let hcl = printed(&[&GITHUB[..], &["--as", "terraform"]].concat());
+    let quoted = hcl.lines().filter_map(|line| line.strip_prefix("  subject ")?.split_once("= "));
+    let list: serde_json::Value =
+        serde_json::from_str(&printed(&[&GITHUB[..], &["--as", "json"]].concat())).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for ((_, quoted), one) in quoted.zip(list.as_array().unwrap()) {
+        let mut console = Command::new("terraform")
+            .arg("console")
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(console.stdin.take().unwrap(), "jsonencode({quoted})").unwrap();
+        let outcome = Outcome::of(&console.wait_with_output().unwrap());
+        let once: String = serde_json::from_str(outcome.stdout.trim()).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&once).unwrap(), one["subject"]);
+    }
+}
+
+#[test]
+fn what_no_job_can_be() {
+    for (arguments, said) in [
+        (&["github", "--repo", "contoso", "--environment", "prod"][..], "`contoso` is not owner/repository"),
+        (&["github", "--repo", "a/b"], "say what the job runs for"),
+        (&["github", "--repo", "a/b", "--branch", "release/*"], "has a wildcard"),
+        (&["github", "--repo", "a/b", "--branch", "refs/heads/x"], "is a ref: say its name"),
+        (&["github", "--repo", "a/b", "--branch", "a b"], "is no name that git takes"),
+        (&["github", "--repo", "a/b", "--environment", "prod "], "has white space at an end"),
+        (&["github", "--repo", "a/b", "--environment", "a\nb"], "has a control character"),
+        (&["github", "--repo", "a/b", "--environment", "x##vso[task.setvariable]y"], "takes for a command"),
+        (&["github", "--repo", "a/b", "--environment", ""], "is empty"),
+        (&["github", "--repo", "a/b", "--tag", "v1", "--immutable", "x/1"], "is not the owner's id"),
+        (
+            &["github", "--repo", "a/b", "--tag", "v1", "--reusable-workflow", "deploy.yml"],
+            "--reusable-workflow: ",
+        ),
+        (&["gitlab", "--project", "infra", "--branch", "main"], "is not a path of group and project"),
+        (&["gitlab", "--project", "g/p"], "GitLab's subject does not have the environment"),
+        (&["azure-devops", "--organization-id", world::ORGANIZATION], "the newer issuer needs"),
+        (&["azure-devops", "--organization-id", "contoso"], "is not a GUID"),
+        (
+            &["kubernetes", "--issuer", "http://x", "--namespace", "a", "--service-account", "b"],
+            "is no https URL",
+        ),
+        (
+            &["kubernetes", "--issuer", "https://x", "--namespace", "a:b", "--service-account", "b"],
+            "Kubernetes gives",
+        ),
+    ] {
+        let outcome = trust(arguments);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(outcome.stderr.contains(said), "{arguments:?}: {}", outcome.stderr);
+    }
+    let environments: Vec<String> = (0..21).map(|number| format!("e{number}")).collect();
+    let many = |count: usize| {
+        let mut arguments = vec!["github", "--repo", "a/b", "--immutable", "1/2"];
+        for environment in &environments[..count] {
+            arguments.extend(["--environment", environment]);
+        }
+        trust(&arguments)
+    };
+    assert!(many(16).stdout.starts_with("# 16 credentials: an identity can have 20.\n"));
+    let outcome = many(21);
+    assert_eq!(outcome.code, Some(2));
+    assert!(outcome.stderr.contains(
+        "21 credentials are needed, and an identity can have 20\nazfed: hint: use an identity for each"
+    ));
+}
+
+/// A description, and the subject of its job as the platform's documentation writes it.
+fn described(number: u32) -> (Platform, Vec<String>, String) {
+    let word = || -> String {
+        std::iter::repeat_with(fastrand::alphanumeric).take(fastrand::usize(1..12)).collect()
+    };
+    let (owner, name, value) = (word(), word(), format!("{}/{}-{}", word(), word(), word()));
+    let (owner_id, id) = (fastrand::u32(1..), fastrand::u32(1..));
+    let strings =
+        |arguments: &[&str]| arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>();
+    let repo = format!("{owner}/{name}");
+    let immutable = format!("{owner_id}/{id}");
+    match number % 6 {
+        0 => (
+            Platform::Github,
+            strings(&["github", "--repo", &repo, "--environment", &format!("a:{value}")]),
+            format!("repo:{repo}:environment:a%3A{value}"),
+        ),
+        1 => (
+            Platform::Github,
+            strings(&["github", "--repo", &repo, "--branch", &value, "--immutable", &immutable]),
+            format!("repo:{owner}@{owner_id}/{name}@{id}:ref:refs/heads/{value}"),
+        ),
+        2 => (
+            Platform::Github,
+            strings(&["github", "--repo", &repo, "--pull-request", "--immutable", &immutable]),
+            format!("repo:{owner}@{owner_id}/{name}@{id}:pull_request"),
+        ),
+        3 => (
+            Platform::Gitlab,
+            strings(&["gitlab", "--server", world::GITLAB_ISSUER, "--project", &repo, "--branch", &value]),
+            format!("project_path:{repo}:ref_type:branch:ref:{value}"),
+        ),
+        4 => (
+            Platform::Gitlab,
+            strings(&["gitlab", "--server", world::GITLAB_ISSUER, "--project", &repo, "--tag", &value]),
+            format!("project_path:{repo}:ref_type:tag:ref:{value}"),
+        ),
+        _ => (Platform::AzureDevops, strings(&AZURE_DEVOPS[..7]), world::azure_devops_entra_subject()),
+    }
+}
+
+#[test]
+fn the_described_job_logs_in_and_no_other() {
+    for number in 0..12 {
+        let (platform, description, subject) = described(number);
+        let mut arguments: Vec<&str> = description.iter().map(String::as_str).collect();
+        arguments.extend(["--as", "json"]);
+        let list: serde_json::Value = serde_json::from_str(&printed(&arguments)).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let login = |subject: &str| {
+            let overrides = JobOverrides { subject: Some(subject.to_owned()), ..JobOverrides::default() };
+            let mut job = Job::with(platform, &overrides);
+            job.set("AZURE_CLIENT_ID", world::BARE_IDENTITY);
+            job.emulator.trust(FederatedCredential {
+                client_id: world::BARE_IDENTITY.to_owned(),
+                issuer: text(&list[0]["issuer"]),
+                subject: text(&list[0]["subject"]),
+                audience: text(&list[0]["audiences"][0]),
+            });
+            job.run(&["login", "--no-keep-fresh"])
+        };
+        let outcome = login(&subject);
+        assert_eq!(outcome.code, Some(0), "{description:?}: {}", outcome.stderr);
+        let mut other = subject.clone();
+        let at = fastrand::usize(..other.len());
+        let replacement = if other.as_bytes()[at] == b'x' { "y" } else { "x" };
+        other.replace_range(at..=at, replacement);
+        let outcome = login(&other);
+        assert_eq!(outcome.code, Some(4), "{description:?} {other}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn here_is_the_job_it_runs_in() {
+    for (platform, name) in [
+        (Platform::Github, "github"),
+        (Platform::Gitlab, "gitlab"),
+        (Platform::AzureDevops, "azure_devops"),
+        (Platform::Kubernetes, "kubernetes"),
+    ] {
+        let job = Job::new(platform);
+        let outcome = job.run(&["trust", "here"]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new());
+        assert_shown!(format!("trust_here_{name}"), job.stable(&outcome.stdout));
+    }
+    let hostile = JobOverrides {
+        subject: Some("x##vso[task.setvariable variable=PATH]y".to_owned()),
+        ..JobOverrides::default()
+    };
+    let outcome = Job::with(Platform::Gitlab, &hostile).run(&["trust", "here"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+    assert!(!outcome.stderr.contains("##vso["), "{}", outcome.stderr);
+    let not_granted = JobOverrides { permissions: Some("none".to_owned()), ..JobOverrides::default() };
+    assert_eq!(Job::with(Platform::Github, &not_granted).run(&["trust", "here"]).code, Some(3));
+}
+
+#[test]
+fn check_says_which_or_how_near() {
+    let job = Job::new(Platform::Github);
+    let file = job.path("credentials.json");
+    let mut list: serde_json::Value = serde_json::from_str(&printed(&[
+        "github",
+        "--repo",
+        "contoso/infra",
+        "--environment",
+        "Prod",
+        "--branch",
+        "main",
+        "--as",
+        "json",
+    ]))
+    .unwrap();
+    fs::write(&file, list.to_string()).unwrap();
+    let outcome = job.run(&["trust", "check", &file]);
+    let expected = "no credential matches; nearest is `infra-Prod`\n  subject differs: letter case\n    \
+                    presented   repo:contoso/infra:environment:prod\n    configured  repo:contoso/infra:environment:Prod\n                                               ^\n";
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(4), expected), "{}", outcome.stderr);
+    list[0]["subject"] = "repo:contoso/infra:environment:prod".into();
+    fs::write(&file, list.to_string()).unwrap();
+    let outcome = job.run(&["trust", "check", &file]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "the credential `infra-Prod` matches\n"));
+    // a policy test: no job, no network
+    let described = [
+        "check",
+        &file,
+        "--issuer",
+        world::GITHUB_ISSUER,
+        "--subject",
+        "repo:contoso/infra:ref:refs/heads/main",
+    ];
+    assert_eq!(trust(&described).stdout, "the credential `infra-main` matches\n");
+    assert_eq!(trust(&[&described[..], &["--cloud", "AzureChinaCloud"]].concat()).code, Some(4));
+    for (content, said) in [("nonsense", "it is not JSON"), ("[{}]", "credential 1 has no subject")] {
+        fs::write(&file, content).unwrap();
+        let outcome = trust(&described);
+        assert_eq!(outcome.code, Some(2));
+        assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+    }
+    assert_eq!(trust(&["check", "no-such-file", "--issuer", "i", "--subject", "s"]).code, Some(2));
+    let mut piped = Command::new(env!("CARGO_BIN_EXE_azfed"));
+    piped.args(["trust", "check", "-", "--issuer", "i", "--subject", "s"]).env_clear();
+    let mut piped = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    piped.stdin.take().unwrap().write_all(br#"{"value":[{"name":"n","properties":{"issuer":"i","subject":"s","audiences":["api://AzureADTokenExchange"]}}]}"#).unwrap();
+    assert_eq!(piped.wait_with_output().unwrap().stdout, b"the credential `n` matches\n");
+}
