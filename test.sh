@@ -82,7 +82,7 @@ stage_build() {
   cargo build --locked --package azfed-emulator
 }
 
-stage_unit() { cargo test --workspace --locked --quiet; }
+stage_unit() { AZFED_TEST_WITHOUT="${without[*]-}" cargo test --workspace --locked --quiet; }
 
 need_binaries() {
   [[ -x $azfed && -x $emulator ]] && return
