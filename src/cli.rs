@@ -111,6 +111,11 @@ pub struct LoginArgs {
     /// How it lasts
     #[command(flatten)]
     pub lasting: LastingArgs,
+
+    /// Where this job has just made the identity or its federated credential: go on asking for this long while Entra
+    /// does not know it yet, beside `--timeout`
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub wait_for_propagation: Option<Duration>,
 }
 
 /// What `azfed login` does for later steps of a long job.

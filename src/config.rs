@@ -167,6 +167,8 @@ pub struct Login {
     pub allowed: Vec<Scope>,
     /// All tries together.
     pub timeout: Duration,
+    /// How long a credential may be unknown to Entra.
+    pub propagation: Duration,
     /// What will hurt later.
     pub warnings: Vec<String>,
 }
@@ -240,6 +242,7 @@ impl Login {
             endpoints: args.lasting.endpoints,
             allowed: args.lasting.allowed.clone(),
             timeout: args.source.timeout,
+            propagation: args.wait_for_propagation.unwrap_or_default(),
             warnings,
         })
     }

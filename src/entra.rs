@@ -157,6 +157,12 @@ impl Error {
         }
     }
 
+    /// Whether it may be that Entra does not know a new credential or identity yet.
+    pub fn may_be_propagation(&self) -> bool {
+        let row = self.refusal().and_then(Refusal::code).and_then(aadsts::row);
+        row.is_some_and(|row| row.class == aadsts::Class::Propagation)
+    }
+
     /// Whether Entra itself said no, for a reason that stays.
     pub fn is_refusal(&self) -> bool {
         match self {

@@ -44,6 +44,11 @@ pub fn wait(next: u32, retry_after: Option<Duration>, random: f64) -> Option<Dur
     Some(retry_after.unwrap_or_default() + window.mul_f64(random.clamp(0.0, 1.0)))
 }
 
+/// Before asking again whether Entra knows a new credential by now: 2, 4, 8, then 15 seconds. `tries` counts from 1.
+pub fn propagation_wait(tries: u32) -> Duration {
+    Duration::from_secs(2_u64.saturating_pow(tries).min(15))
+}
+
 /// Reads a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3) against the same answer's `Date`.
 pub fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {

@@ -23,6 +23,7 @@ use crate::{
         Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, ExecArgs, KeepArgs, LoginArgs, Output,
         SourceArgs, TokenArgs, TokenFormat, TrustCommand,
     },
+    clock::Moment,
     config::{self, Identity, Login, Target, Token},
     endpoints::{Address, Endpoints, vault::Vault},
     entra::{self, AccessToken},
@@ -195,9 +196,11 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     for warning in &login.warnings {
         ui.warning(warning);
     }
-    let exchange = Exchange::prepare(env, &args.source, &login.target, Some(&login.identity), ui)?;
+    let mut exchange = Exchange::prepare(env, &args.source, &login.target, Some(&login.identity), ui)?;
+    exchange.propagation = login.propagation;
+    let deadline = login.timeout + login.propagation;
     let (assertion, tokens) =
-        exchange.within(login.timeout, exchange.acquire(&login.identity, &login.scopes)).await?;
+        exchange.within(deadline, exchange.acquire(&login.identity, &login.scopes)).await?;
 
     let directory = LoginDirectory::create(env, &login.identity)?;
     let granted = Granted { platform: &exchange.platform, assertion: &assertion, tokens: &tokens };
@@ -533,6 +536,7 @@ pub struct Exchange {
     entra: Option<(Channel, Endpoint)>,
     ui: Rc<Ui>,
     last_error: RefCell<Option<Error>>,
+    propagation: Duration,
 }
 
 impl Exchange {
@@ -557,6 +561,7 @@ impl Exchange {
             entra,
             ui: Rc::clone(ui),
             last_error: RefCell::default(),
+            propagation: Duration::ZERO,
         })
     }
 
@@ -658,7 +663,8 @@ impl Exchange {
         };
         let mut fresh: Option<Assertion> = None;
         let mut freshened = false;
-        let mut next = 2;
+        let mut next = 1;
+        let (since, mut unknown) = (Moment::now(), 0);
         loop {
             let presented = fresh.as_ref().unwrap_or(first);
             let error = match entra::exchange(channel, endpoint, identity, presented, scope, &self.ui).await {
@@ -666,10 +672,20 @@ impl Exchange {
                 Err(error) => error,
             };
             let wait = match error.verdict() {
-                Verdict::Again { retry_after } => retry::wait(next, retry_after, fastrand::f64()),
+                Verdict::Again { retry_after } => {
+                    next += 1;
+                    retry::wait(next, retry_after, fastrand::f64())
+                }
                 Verdict::FreshAssertion if !freshened && self.platform.is_renewable() => {
                     freshened = true;
                     Some(Duration::ZERO)
+                }
+                Verdict::Stop if error.may_be_propagation() && since.elapsed() < self.propagation => {
+                    unknown += 1;
+                    Some(
+                        retry::propagation_wait(unknown)
+                            .min(self.propagation.saturating_sub(since.elapsed())),
+                    )
                 }
                 Verdict::FreshAssertion | Verdict::Stop => None,
             };
@@ -686,7 +702,6 @@ impl Exchange {
             if self.platform.is_renewable() {
                 fresh = Some(self.assertion().await?);
             }
-            next += 1;
         }
     }
 

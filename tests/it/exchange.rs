@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use azfed_emulator::{Action, Fault, JobOverrides, Platform, Recorded, world};
+use azfed_emulator::{Action, Fault, FederatedCredential, JobOverrides, Platform, Recorded, world};
 
-use crate::harness::Job;
+use crate::harness::{Job, Outcome};
 
 fn fault(job: &Job, kind: &str, times: u32, action: Action) {
     job.emulator.fault(Fault { kind: kind.to_owned(), times, after: 0, late_ms: 0, action });
@@ -221,4 +221,38 @@ fn an_app_registration_works_the_same_way() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let left = token["expires_on"].as_u64().unwrap() - now;
     assert!((3590..=3600).contains(&left), "{left}");
+}
+
+#[test]
+fn a_credential_that_entra_does_not_know_yet() {
+    let mut job = Job::new(Platform::Github);
+    job.set("AZURE_CLIENT_ID", world::BARE_IDENTITY);
+    let login = job.command(&["login", "--wait-for-propagation", "60s"]);
+    let running = std::thread::spawn(move || {
+        let mut login = login;
+        login.output().unwrap()
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    job.emulator.trust(FederatedCredential {
+        client_id: world::BARE_IDENTITY.to_owned(),
+        issuer: world::GITHUB_ISSUER.to_owned(),
+        subject: "repo:contoso/infra:environment:prod".to_owned(),
+        audience: "api://AzureADTokenExchange".to_owned(),
+    });
+    let outcome = Outcome::of(&running.join().unwrap());
+    assert_eq!(outcome.code, Some(0), "{}", job.show(&outcome));
+    assert!(outcome.stderr.contains("(AADSTS70025); trying again in 2.0 s"), "{}", outcome.stderr);
+    let requests = job.emulator.requests();
+    let count = |kind: &str| requests.iter().filter(|request| request.kind == kind).count();
+    assert!(count("entra.token") >= 2);
+    assert_eq!(count("github.assertion"), count("entra.token"), "a fresh assertion each time");
+    // one that never comes ends with the explanation, and not with the deadline
+    let other = JobOverrides {
+        subject: Some("repo:contoso/infra:environment:x".to_owned()),
+        ..JobOverrides::default()
+    };
+    let job = Job::with(Platform::Github, &other);
+    let outcome = job.run(&["login", "--wait-for-propagation", "3s"]);
+    assert_eq!(outcome.code, Some(4), "{}", job.show(&outcome));
+    assert!(outcome.stderr.contains("  presented by this job\n"), "{}", outcome.stderr);
 }
