@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
-        Audience, Authority, ClientId, Scope, ServiceConnectionId, SubscriptionId, TenantId, VariableName,
+        Audience, Authority, ClientId, Endpoint, Scope, ServiceConnectionId, SubscriptionId, TenantId,
+        VariableName,
     },
     trust,
 };
@@ -49,6 +50,8 @@ pub enum Command {
     Assertion(AssertionArgs),
     /// Remove what this job's logins made, and only that
     Logout,
+    /// Go through the login step by step and say what is wrong; prints no token
+    Doctor(DoctorArgs),
     /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
     #[command(subcommand)]
     Trust(TrustCommand),
@@ -69,6 +72,7 @@ impl Command {
             Self::Token(_) => "token",
             Self::Assertion(_) => "assertion",
             Self::Logout => "logout",
+            Self::Doctor(_) => "doctor",
             Self::Trust(_) => "trust",
             Self::Become(_) => "become",
             Self::Keep(_) => "keep",
@@ -139,6 +143,33 @@ pub struct LastingArgs {
     /// The only resources that the endpoints serve, as URIs or `/.default` scopes; repeatable [default: any]
     #[arg(long = "allow-scope", value_name = "SCOPE", requires = "endpoints")]
     pub allowed: Vec<Scope>,
+}
+
+/// `azfed doctor`
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// Who to be
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// Where the assertion comes from
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Ask nobody
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// The identity's credentials, as `az identity federated-credential list` or ARM prints them, to compare with
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+
+    /// Azure Resource Manager's base URL, where it is not the cloud's own
+    #[arg(long, value_name = "URL", help_heading = "Cloud")]
+    pub resource_manager: Option<Endpoint>,
 }
 
 /// `azfed trust`

@@ -289,7 +289,7 @@ pub fn timeout(args: &SourceArgs) -> Duration {
 }
 
 impl Identity {
-    fn resolve(args: &IdentityArgs, env: &Env, warnings: &mut Vec<String>) -> Result<Self, Error> {
+    pub(crate) fn resolve(args: &IdentityArgs, env: &Env, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let client =
             either(env, args.client_id.as_ref(), [names::azure::CLIENT_ID, names::arm::CLIENT_ID], warnings)?;
         let tenant =
@@ -394,7 +394,7 @@ fn either<T: FromStr<Err = Invalid> + Clone + PartialEq>(
 }
 
 /// A client secret or certificate wins over federation in Terraform and in the SDKs' `EnvironmentCredential`.
-fn refuse_other_credentials(env: &Env, consumers: &BTreeSet<Consumer>) -> Result<(), Error> {
+pub(crate) fn refuse_other_credentials(env: &Env, consumers: &BTreeSet<Consumer>) -> Result<(), Error> {
     let table = [
         (Consumer::Terraform, "Terraform", names::arm::CLIENT_SECRET),
         (Consumer::Terraform, "Terraform", names::arm::CLIENT_CERTIFICATE),

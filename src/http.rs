@@ -99,6 +99,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The platform's own id of this request, for its support.
     pub request_id: Option<String>,
+    /// The server's time, as it writes it (RFC 9110, 6.6.1).
+    pub date: Option<String>,
 }
 
 impl fmt::Debug for Answer {
@@ -214,7 +216,7 @@ impl Channel {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status: status.as_u16(), body, retry_after, request_id })
+        Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date })
     }
 }
 

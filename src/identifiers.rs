@@ -252,6 +252,14 @@ impl Endpoint {
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// A path below this one.
+    #[must_use]
+    pub fn join(&self, path: &str) -> Self {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+        Self(url)
+    }
+
     /// This endpoint with one more query pair.
     #[must_use]
     pub fn with_query(&self, name: &str, value: &str) -> Self {
@@ -316,6 +324,11 @@ impl Authority {
         let mut url = self.0.url().clone();
         url.set_path(&format!("{}/{tenant}/oauth2/v2.0/token", url.path().trim_end_matches('/')));
         Endpoint(url)
+    }
+
+    /// The tenant's discovery document (OpenID Connect Discovery 1.0).
+    pub fn discovery_endpoint(&self, tenant: &TenantId) -> Endpoint {
+        self.0.join(&format!("{tenant}/v2.0/.well-known/openid-configuration"))
     }
 
     /// Host and port, as MSAL's token cache names an environment.

@@ -23,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod cloud;
 pub mod config;
+pub mod doctor;
 pub mod endpoints;
 pub mod entra;
 pub mod env;

@@ -20,11 +20,12 @@ use futures_util::future::try_join_all;
 use crate::{
     assertion::{Assertion, Claims},
     cli::{
-        Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, ExecArgs, KeepArgs, LoginArgs, Output,
-        SourceArgs, TokenArgs, TokenFormat, TrustCommand,
+        Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs, KeepArgs,
+        LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
     },
     clock::Moment,
     config::{self, Identity, Login, Target, Token},
+    doctor,
     endpoints::{Address, Endpoints, vault::Vault},
     entra::{self, AccessToken},
     env::{Env, names},
@@ -157,6 +158,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
         Command::Logout => logout(env, ui)?,
+        Command::Doctor(args) => return interruptible(doctor(args, env, ui)).await,
         Command::Trust(command) => return interruptible(trust(command, env, ui)).await,
         Command::Keep(args) => keep(args, env, ui).await?,
         Command::Become(args) => return Err(exec::become_command(args.parent, &args.command)),
@@ -403,6 +405,12 @@ async fn assertion(args: &AssertionArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), E
     Ok(sink::stdout(assertion.jwt.expose())?)
 }
 
+async fn doctor(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
+    let report = doctor::examine(args, env, ui).await;
+    sink::stdout(&if args.json { report.json() } else { report.text() })?;
+    Ok(report.exit_code)
+}
+
 async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     let (trust, form) = match command {
         TrustCommand::Github(described) => {
@@ -540,7 +548,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    fn prepare(
+    /// Finds the platform and makes the HTTP client; asks nobody yet.
+    pub fn prepare(
         env: &Env,
         source: &SourceArgs,
         target: &Target,

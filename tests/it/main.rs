@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is how it fails")]
 
 mod docs;
+mod doctor;
 mod exchange;
 mod exec;
 mod failures;
