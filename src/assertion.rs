@@ -55,6 +55,12 @@ pub struct Claims {
     pub iat: Option<u64>,
     /// Object id of the identity, in Entra's tokens.
     pub oid: Option<String>,
+    /// Deployment environment, in GitHub's and GitLab's tokens.
+    pub environment: Option<String>,
+    /// `ref`: what the job runs for, in GitHub's tokens; its name, in GitLab's.
+    pub git_ref: Option<String>,
+    /// `branch` or `tag`.
+    pub ref_type: Option<String>,
 }
 
 impl Claims {
@@ -115,6 +121,9 @@ impl Claims {
             exp: seconds("exp"),
             iat: seconds("iat"),
             oid: text("oid"),
+            environment: text("environment"),
+            git_ref: text("ref"),
+            ref_type: text("ref_type"),
         })
     }
 

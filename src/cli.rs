@@ -81,7 +81,7 @@ impl Command {
 }
 
 /// `azfed login`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct LoginArgs {
     /// Who to be
     #[command(flatten)]
@@ -123,7 +123,7 @@ pub struct LoginArgs {
 }
 
 /// What `azfed login` does for later steps of a long job.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Long jobs")]
 pub struct LastingArgs {
     /// Renew what stands on disk in the background, until `azfed logout` or the job's end [default on GitHub and Azure
@@ -146,7 +146,7 @@ pub struct LastingArgs {
 }
 
 /// `azfed doctor`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct DoctorArgs {
     /// Who to be
     #[command(flatten)]
@@ -216,6 +216,9 @@ pub struct GithubTrust {
     /// Issuer, where it is not github.com's
     #[arg(long, value_name = "URL", default_value = "https://token.actions.githubusercontent.com")]
     pub issuer: String,
+    /// JSON file of identities: prints every credential that it needs, instead of those named by flags
+    #[arg(long, value_name = "FILE")]
+    pub identity_map: Option<PathBuf>,
     /// What to print
     #[command(flatten)]
     pub options: TrustOptions,
@@ -236,6 +239,9 @@ pub struct GitlabTrust {
     /// GitLab's URL, which is its issuer
     #[arg(long, value_name = "URL", default_value = "https://gitlab.com")]
     pub server: String,
+    /// JSON file of identities: prints every credential that it needs, instead of those named by flags
+    #[arg(long, value_name = "FILE")]
+    pub identity_map: Option<PathBuf>,
     /// What to print
     #[command(flatten)]
     pub options: TrustOptions,
@@ -385,7 +391,7 @@ pub struct KeepArgs {
 }
 
 /// `azfed exec`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ExecArgs {
     /// Who to be
     #[command(flatten)]
@@ -426,7 +432,7 @@ pub struct BecomeArgs {
 }
 
 /// `azfed token`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct TokenArgs {
     /// Who to be
     #[command(flatten)]
@@ -456,7 +462,7 @@ pub struct AssertionArgs {
 }
 
 /// Who to be.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Identity")]
 pub struct IdentityArgs {
     /// Client id of the managed identity or app registration [variables: AZURE_CLIENT_ID, ARM_CLIENT_ID]
@@ -471,13 +477,17 @@ pub struct IdentityArgs {
     #[arg(long, value_name = "GUID")]
     pub subscription_id: Option<SubscriptionId>,
 
+    /// JSON file that says which identity a job of which environment, branch or tag is
+    #[arg(long, value_name = "FILE", conflicts_with = "client_id")]
+    pub identity_map: Option<PathBuf>,
+
     /// Cloud, authority and audience
     #[command(flatten)]
     pub cloud: CloudArgs,
 }
 
 /// The cloud to log in to.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cloud")]
 pub struct CloudArgs {
     /// AzureCloud, AzureUSGovernment or AzureChinaCloud [variables: AZURE_ENVIRONMENT, ARM_ENVIRONMENT]
@@ -494,7 +504,7 @@ pub struct CloudArgs {
 }
 
 /// Where the assertion comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Assertion")]
 pub struct SourceArgs {
     /// Where the OIDC token comes from

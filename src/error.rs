@@ -7,7 +7,7 @@ use crate::{
     config::{self, Identity},
     entra, http,
     identifiers::Audience,
-    keeper, platform, sink, state, subject, text, trust,
+    identity_map, keeper, platform, sink, state, subject, text, trust,
 };
 
 /// Next steps, as data: each a sentence, perhaps with lines to paste.
@@ -92,6 +92,9 @@ pub enum Error {
     /// The background process of a login.
     #[error(transparent)]
     Keeper(#[from] keeper::Failure),
+    /// The file that chooses the identity.
+    #[error(transparent)]
+    IdentityMap(#[from] identity_map::Error),
     /// The description of a job.
     #[error(transparent)]
     Trust(#[from] trust::Error),
@@ -123,7 +126,7 @@ impl Error {
     /// The exit code: who has to act.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Trust(_) => 2,
+            Self::Config(_) | Self::Trust(_) | Self::IdentityMap(_) => 2,
             Self::Platform(platform::Error::Contradiction(_) | platform::Error::Several(_)) => 2,
             Self::Platform(platform::Error::Variable { .. } | platform::Error::AzureDevOpsNoConnection) => 2,
             Self::Platform(platform::Error::File { .. } | platform::Error::VariableUnset(_)) => 2,
@@ -163,6 +166,7 @@ impl Error {
             Self::Sink(error) => error.hints(),
             Self::Keeper(error) => error.hints(),
             Self::Trust(error) => error.hints(),
+            Self::IdentityMap(error) => error.hints(),
             Self::Deadline { last: Some(last), .. } => last.hints(),
             Self::Deadline { last: None, .. } => Hints::one(
                 "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise \

@@ -32,6 +32,7 @@ pub mod exec;
 pub mod export;
 pub mod http;
 pub mod identifiers;
+pub mod identity_map;
 pub mod keeper;
 pub mod nearest;
 pub mod platform;

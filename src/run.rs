@@ -20,8 +20,8 @@ use futures_util::future::try_join_all;
 use crate::{
     assertion::{Assertion, Claims},
     cli::{
-        Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs, KeepArgs,
-        LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
+        Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs, IdentityArgs,
+        KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
     },
     clock::Moment,
     config::{self, Identity, Login, Target, Token},
@@ -34,6 +34,7 @@ use crate::{
     export::{self, Before, Granted, Plan, Served, azure_cli::UserSettings},
     http::{Channel, Http},
     identifiers::{Audience, Endpoint, Scope},
+    identity_map::IdentityMap,
     keeper::{self, Handed, Keeper, Orders},
     nearest,
     platform::{self, Platform},
@@ -193,13 +194,40 @@ async fn interruptible<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
     }
 }
 
+/// The identity that `--identity-map` chooses for this job, with the assertion that it was chosen by; else what the
+/// flags say.
+async fn identify(
+    identity: &IdentityArgs,
+    source: &SourceArgs,
+    env: &Env,
+    ui: &Rc<Ui>,
+) -> Result<(IdentityArgs, Option<Assertion>), Error> {
+    let Some(file) = &identity.identity_map else { return Ok((identity.clone(), None)) };
+    let map = IdentityMap::load(file)?;
+    let target = Target::resolve(&identity.cloud, env)?;
+    let exchange = Exchange::prepare(env, source, &target, None, ui)?;
+    let assertion = exchange.within(config::timeout(source), exchange.assertion()).await?;
+    let chosen = map.choose(&assertion.claims)?;
+    let identity = IdentityArgs {
+        client_id: Some(chosen.client),
+        tenant_id: chosen.tenant.or_else(|| identity.tenant_id.clone()),
+        subscription_id: chosen.subscription.or_else(|| identity.subscription_id.clone()),
+        identity_map: None,
+        cloud: identity.cloud.clone(),
+    };
+    Ok((identity, Some(assertion)))
+}
+
 async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
+    let (identity, first) = identify(&args.identity, &args.source, env, ui).await?;
+    let args = &LoginArgs { identity, ..args.clone() };
     let login = Login::resolve(args, env)?;
     for warning in &login.warnings {
         ui.warning(warning);
     }
     let mut exchange = Exchange::prepare(env, &args.source, &login.target, Some(&login.identity), ui)?;
     exchange.propagation = login.propagation;
+    exchange.first.replace(first);
     let deadline = login.timeout + login.propagation;
     let (assertion, tokens) =
         exchange.within(deadline, exchange.acquire(&login.identity, &login.scopes)).await?;
@@ -322,8 +350,10 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
 /// A child process with endpoints of its own. The first token is got before it starts: a login that does not work is
 /// said by azfed, and not by whatever the command makes of it.
 async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
-    let meant = config::Exec::resolve(&args.identity, &args.source, env)?;
+    let (identity, assertion) = interruptible(identify(&args.identity, &args.source, env, ui)).await?;
+    let meant = config::Exec::resolve(&identity, &args.source, env)?;
     let exchange = Rc::new(Exchange::prepare(env, &args.source, &meant.target, Some(&meant.identity), ui)?);
+    exchange.first.replace(assertion);
     let first = args.allowed.first().cloned().unwrap_or_else(|| meant.target.cloud.resource_manager_scope());
     let scopes = [first];
     let acquired = exchange.within(meant.timeout, exchange.acquire(&meant.identity, &scopes));
@@ -374,8 +404,11 @@ fn mask_keys(address: &Address, ui: &Ui) -> Result<(), Error> {
 }
 
 async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
+    let (identity, first) = identify(&args.identity, &args.source, env, ui).await?;
+    let args = &TokenArgs { identity, ..args.clone() };
     let token = Token::resolve(args, env)?;
     let exchange = Exchange::prepare(env, &args.source, &token.target, Some(&token.identity), ui)?;
+    exchange.first.replace(first);
     let scopes = [token.scope];
     let (_, tokens) = exchange.within(token.timeout, exchange.acquire(&token.identity, &scopes)).await?;
     for granted in &tokens {
@@ -406,6 +439,8 @@ async fn assertion(args: &AssertionArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), E
 }
 
 async fn doctor(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
+    let (identity, _) = identify(&args.identity, &args.source, env, ui).await?;
+    let args = &DoctorArgs { identity, ..args.clone() };
     let report = doctor::examine(args, env, ui).await;
     sink::stdout(&if args.json { report.json() } else { report.text() })?;
     Ok(report.exit_code)
@@ -414,10 +449,12 @@ async fn doctor(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> 
 async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     let (trust, form) = match command {
         TrustCommand::Github(described) => {
-            (Trust::github(described, &described.options)?, described.options.form)
+            let map = described.identity_map.as_deref().map(IdentityMap::load).transpose()?;
+            (Trust::github(described, map.as_ref(), &described.options)?, described.options.form)
         }
         TrustCommand::Gitlab(described) => {
-            (Trust::gitlab(described, &described.options)?, described.options.form)
+            let map = described.identity_map.as_deref().map(IdentityMap::load).transpose()?;
+            (Trust::gitlab(described, map.as_ref(), &described.options)?, described.options.form)
         }
         TrustCommand::AzureDevops(described) => {
             (Trust::azure_devops(described, &described.options)?, described.options.form)
@@ -545,6 +582,8 @@ pub struct Exchange {
     ui: Rc<Ui>,
     last_error: RefCell<Option<Error>>,
     propagation: Duration,
+    /// One that was got already, to be used before another is asked for.
+    first: RefCell<Option<Assertion>>,
 }
 
 impl Exchange {
@@ -571,6 +610,7 @@ impl Exchange {
             ui: Rc::clone(ui),
             last_error: RefCell::default(),
             propagation: Duration::ZERO,
+            first: RefCell::default(),
         })
     }
 
@@ -640,6 +680,9 @@ impl Exchange {
 
     /// An assertion, asked for again while the platform has a passing fault.
     pub async fn assertion(&self) -> Result<Assertion, Error> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
         let mut next = 2;
         loop {
             let error = match self.platform.fetch_assertion(&self.http, &self.target.audience, &self.ui).await

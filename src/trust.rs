@@ -5,7 +5,7 @@
 //! hashicorp/terraform-provider-azurerm `federated_identity_credential`, Microsoft.ManagedIdentity
 //! userAssignedIdentities/federatedIdentityCredentials 2023-01-31.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::json;
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     cli::{AzureDevopsTrust, Form, GithubTrust, GitlabTrust, KubernetesTrust, TrustOptions},
     error::Hints,
+    identity_map::IdentityMap,
     subject::{self, Context, Repository},
     text,
 };
@@ -64,6 +65,8 @@ impl Error {
     }
 }
 
+/// What stands for an identity and a group that were not named.
+const PLACEHOLDERS: [&str; 2] = ["IDENTITY", "GROUP"];
 const WILDCARD: &str = "has a wildcard, and Entra compares subjects to the letter";
 
 /// One federated identity credential.
@@ -77,6 +80,10 @@ pub struct Credential {
     pub subject: String,
     /// Audience.
     pub audience: String,
+    /// Name of the identity that it is for.
+    pub identity: String,
+    /// The identity's resource group.
+    pub resource_group: String,
 }
 
 /// What to create, and what to know about it.
@@ -84,8 +91,6 @@ pub struct Credential {
 pub struct Trust {
     credentials: Vec<Credential>,
     notes: Vec<String>,
-    identity: Option<String>,
-    resource_group: Option<String>,
 }
 
 /// A job's name for its credential, its issuer and its subject.
@@ -93,26 +98,58 @@ struct Job {
     name: String,
     issuer: String,
     subject: String,
+    /// Name and resource group of its identity, where a map has them.
+    identity: Option<(String, Option<String>)>,
+}
+
+/// What a job runs for, and which identity it is.
+type Wanted = (Context, Option<(String, Option<String>)>);
+
+/// Every entry of a map: its context by what GitHub puts into the subject first.
+fn wanted_by(map: &IdentityMap, is_gitlab: bool) -> Result<Vec<Wanted>, Error> {
+    let wanted = map.entries().iter().map(|entry| {
+        let context = if let (Some(name), false) = (&entry.environment, is_gitlab) {
+            Context::Environment(plain("environment", name)?)
+        } else if let Some(name) = &entry.branch {
+            Context::Branch(reference("branch", name)?)
+        } else if let Some(name) = &entry.tag {
+            Context::Tag(reference("tag", name)?)
+        } else if is_gitlab {
+            return Err(Error::Nothing(
+                "an entry of the map names an environment alone, which GitLab does not put into the subject: name its \
+                 protected branch too",
+            ));
+        } else {
+            Context::PullRequest
+        };
+        let name = entry.identity.clone().unwrap_or_else(|| format!("IDENTITY-{}", entry.client_id()));
+        Ok((context, Some((name, entry.resource_group.clone()))))
+    });
+    wanted.collect()
 }
 
 impl Trust {
     /// Jobs of GitHub.
-    pub fn github(described: &GithubTrust, options: &TrustOptions) -> Result<Self, Error> {
+    pub fn github(
+        described: &GithubTrust,
+        map: Option<&IdentityMap>,
+        options: &TrustOptions,
+    ) -> Result<Self, Error> {
         let (owner, name) = repository(&described.repo)?;
         let ids = described.immutable.as_deref().map(immutable).transpose()?;
         let repository = Repository { owner: owner.to_owned(), name: name.to_owned(), ids };
-        let mut contexts = Vec::new();
+        let mut contexts: Vec<Wanted> = map.map_or_else(|| Ok(Vec::new()), |map| wanted_by(map, false))?;
         for environment in &described.environments {
-            contexts.push(Context::Environment(plain("--environment", environment)?));
+            contexts.push((Context::Environment(plain("--environment", environment)?), None));
         }
         for branch in &described.branches {
-            contexts.push(Context::Branch(reference("--branch", branch)?));
+            contexts.push((Context::Branch(reference("--branch", branch)?), None));
         }
         for tag in &described.tags {
-            contexts.push(Context::Tag(reference("--tag", tag)?));
+            contexts.push((Context::Tag(reference("--tag", tag)?), None));
         }
         if described.pull_request {
-            contexts.push(Context::PullRequest);
+            contexts.push((Context::PullRequest, None));
         }
         if contexts.is_empty() {
             return Err(Error::Nothing(
@@ -121,7 +158,8 @@ impl Trust {
         }
         let workflow = described.reusable_workflow.as_deref().map(workflow).transpose()?;
         let issuer = described.issuer.trim_end_matches('/').to_owned();
-        let jobs = contexts.iter().map(|context| Job {
+        let jobs = contexts.iter().map(|(context, identity)| Job {
+            identity: identity.clone(),
             name: format!("{name}-{}", context_name(context)),
             issuer: issuer.clone(),
             subject: subject::github(&repository, context, workflow.as_deref()),
@@ -143,18 +181,22 @@ impl Trust {
     }
 
     /// Jobs of GitLab.
-    pub fn gitlab(described: &GitlabTrust, options: &TrustOptions) -> Result<Self, Error> {
+    pub fn gitlab(
+        described: &GitlabTrust,
+        map: Option<&IdentityMap>,
+        options: &TrustOptions,
+    ) -> Result<Self, Error> {
         let project = plain("--project", described.project.trim_matches('/'))?;
         if !project.contains('/') || project.contains(':') {
             return Err(part("--project", &project, "is not a path of group and project"));
         }
         let issuer = plain("--server", described.server.trim_end_matches('/'))?;
-        let mut contexts = Vec::new();
+        let mut contexts: Vec<Wanted> = map.map_or_else(|| Ok(Vec::new()), |map| wanted_by(map, true))?;
         for branch in &described.branches {
-            contexts.push(Context::Branch(reference("--branch", branch)?));
+            contexts.push((Context::Branch(reference("--branch", branch)?), None));
         }
         for tag in &described.tags {
-            contexts.push(Context::Tag(reference("--tag", tag)?));
+            contexts.push((Context::Tag(reference("--tag", tag)?), None));
         }
         if contexts.is_empty() {
             return Err(Error::Nothing(
@@ -162,8 +204,9 @@ impl Trust {
             ));
         }
         let last = project.rsplit('/').next().unwrap_or_default().to_owned();
-        let jobs = contexts.iter().filter_map(|context| {
+        let jobs = contexts.iter().filter_map(|(context, identity)| {
             Some(Job {
+                identity: identity.clone(),
                 name: format!("{last}-{}", context_name(context)),
                 issuer: issuer.clone(),
                 subject: subject::gitlab(&project, context)?,
@@ -187,6 +230,7 @@ impl Trust {
                 name: job_name.clone(),
                 issuer: format!("https://login.microsoftonline.com/{tenant}/v2.0"),
                 subject: subject::azure_devops_by_ids(tenant, organization, connection),
+                identity: None,
             });
         }
         if let (Some(organization_name), Some(project), Some(connection)) =
@@ -198,6 +242,7 @@ impl Trust {
                 name: format!("{job_name}-older-issuer"),
                 issuer: format!("https://vstoken.dev.azure.com/{organization}"),
                 subject: subject::azure_devops_by_names(&organization_name, &project, connection),
+                identity: None,
             });
         }
         if jobs.is_empty() {
@@ -237,6 +282,7 @@ impl Trust {
             name: format!("{namespace}-{account}"),
             subject: subject::kubernetes(&namespace, &account),
             issuer,
+            identity: None,
         };
         Self::new(vec![job], options)
     }
@@ -247,28 +293,36 @@ impl Trust {
         let subject =
             if subject.is_empty() { Err(Error::Claim("subject")) } else { plain("subject", subject) }?;
         let last = subject.rsplit([':', '/']).next().unwrap_or_default();
-        Self::new(vec![Job { name: format!("azfed-{last}"), issuer, subject: subject.clone() }], options)
+        Self::new(
+            vec![Job { name: format!("azfed-{last}"), issuer, subject: subject.clone(), identity: None }],
+            options,
+        )
     }
 
     fn new(jobs: Vec<Job>, options: &TrustOptions) -> Result<Self, Error> {
-        if jobs.len() > MOST {
-            return Err(Error::TooMany(jobs.len()));
-        }
         let mut notes = Vec::new();
-        if jobs.len() > MANY {
-            notes.push(format!("{} credentials: an identity can have {MOST}.", jobs.len()));
-        }
         let single = jobs.len() == 1;
         let mut credentials: Vec<Credential> = Vec::new();
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let group = |own: Option<String>| {
+            own.or_else(|| options.resource_group.clone()).unwrap_or_else(|| PLACEHOLDERS[1].to_owned())
+        };
         for job in jobs {
             for value in [&job.issuer, &job.subject] {
                 if value.chars().count() > LONGEST {
                     return Err(part("the job", value, "is longer than the 600 characters that Entra takes"));
                 }
             }
-            if credentials.iter().any(|other| other.issuer == job.issuer && other.subject == job.subject) {
+            let (identity, own_group) = job.identity.unwrap_or_else(|| {
+                (options.identity.clone().unwrap_or_else(|| PLACEHOLDERS[0].to_owned()), None)
+            });
+            let is_same = |other: &Credential| {
+                (&other.identity, &other.issuer, &other.subject) == (&identity, &job.issuer, &job.subject)
+            };
+            if credentials.iter().any(is_same) {
                 continue;
             }
+            *counts.entry(identity.clone()).or_default() += 1;
             let wanted = match &options.name {
                 Some(name) if single => name.clone(),
                 Some(name) => format!("{name}-{}", job.name),
@@ -276,7 +330,7 @@ impl Trust {
             };
             let taken = |name: &str| credentials.iter().any(|other| other.name.eq_ignore_ascii_case(name));
             let name = credential_name(&wanted);
-            let numbered = (2..=MOST).map(|number| format!("{name:.115}-{number}"));
+            let numbered = (2..=credentials.len() + 2).map(|number| format!("{name:.110}-{number}"));
             let name =
                 std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name);
             credentials.push(Credential {
@@ -284,14 +338,37 @@ impl Trust {
                 issuer: job.issuer,
                 subject: job.subject,
                 audience: options.audience(),
+                identity,
+                resource_group: group(own_group),
             });
         }
-        Ok(Self {
-            credentials,
-            notes,
-            identity: options.identity.clone(),
-            resource_group: options.resource_group.clone(),
-        })
+        match counts.values().max() {
+            Some(&most) if most > MOST => return Err(Error::TooMany(most)),
+            Some(&most) if most > MANY => {
+                notes.push(format!("{most} credentials: an identity can have {MOST}."));
+            }
+            _ => {}
+        }
+        Ok(Self { credentials, notes })
+    }
+
+    /// The identities, in the order of their first credential, with their resource groups.
+    fn identities(&self) -> Vec<(&str, &str)> {
+        let mut found: Vec<(&str, &str)> = Vec::new();
+        for credential in &self.credentials {
+            if !found.iter().any(|(name, _)| *name == credential.identity) {
+                found.push((&credential.identity, &credential.resource_group));
+            }
+        }
+        found
+    }
+
+    /// `login`, then `login2`, and so on.
+    fn label(&self, credential: &Credential) -> String {
+        match self.identities().iter().position(|(name, _)| *name == credential.identity) {
+            None | Some(0) => "login".to_owned(),
+            Some(number) => format!("login{}", number + 1),
+        }
     }
 
     /// The credentials.
@@ -311,21 +388,14 @@ impl Trust {
         }
     }
 
-    fn identity(&self) -> &str {
-        self.identity.as_deref().unwrap_or("IDENTITY")
-    }
-
-    fn group(&self) -> &str {
-        self.resource_group.as_deref().unwrap_or("GROUP")
-    }
-
     /// The notes as comments; each is one line.
     fn comments(&self, mark: &str) -> String {
         let mut out = String::new();
         for note in &self.notes {
             let _ = writeln!(out, "{mark} {}", text::one_line(note));
         }
-        if self.identity.is_none() || self.resource_group.is_none() {
+        let is_open = |value: &str| PLACEHOLDERS.iter().any(|placeholder| value.starts_with(placeholder));
+        if self.identities().iter().any(|(name, group)| is_open(name) || is_open(group)) {
             let _ = writeln!(
                 out,
                 "{mark} Put in the identity and its resource group, or say --identity and --resource-group."
@@ -346,8 +416,8 @@ impl Trust {
             let _ = writeln!(
                 out,
                 "az identity federated-credential create --identity-name {} --resource-group {} \\\n  --name {} --issuer {} \\\n  --subject {} \\\n  --audiences {}",
-                word(self.identity()),
-                word(self.group()),
+                word(&credential.identity),
+                word(&credential.resource_group),
                 word(&credential.name),
                 word(&credential.issuer),
                 word(&credential.subject),
@@ -363,25 +433,27 @@ impl Trust {
             out,
             "# For the azurerm provider, version {azurerm}. One credential after the other: Azure answers 409 to two writes on one identity at a time."
         );
-        let _ = write!(
-            out,
-            "data \"azurerm_user_assigned_identity\" \"login\" {{\n  name                = {}\n  resource_group_name = {}\n}}\n",
-            hcl(self.identity()),
-            hcl(self.group())
-        );
+        for (number, (name, group)) in self.identities().into_iter().enumerate() {
+            let label = if number == 0 { "login".to_owned() } else { format!("login{}", number + 1) };
+            let _ = write!(
+                out,
+                "{}data \"azurerm_user_assigned_identity\" \"{label}\" {{\n  name                = {}\n  resource_group_name = {}\n}}\n",
+                if number == 0 { "" } else { "\n" },
+                hcl(name),
+                hcl(group)
+            );
+        }
         let mut last: Option<String> = None;
         for credential in &self.credentials {
             let label = symbol(&credential.name);
             let mut attributes = vec![("name", hcl(&credential.name))];
-            let id = "data.azurerm_user_assigned_identity.login.id".to_owned();
+            let data = format!("data.azurerm_user_assigned_identity.{}", self.label(credential));
+            let id = format!("{data}.id");
             if azurerm >= 5 {
                 attributes.push(("user_assigned_identity_id", id));
             } else {
                 attributes.push(("parent_id", id));
-                attributes.push((
-                    "resource_group_name",
-                    "data.azurerm_user_assigned_identity.login.resource_group_name".to_owned(),
-                ));
+                attributes.push(("resource_group_name", format!("{data}.resource_group_name")));
             }
             attributes.extend([
                 ("issuer", hcl(&credential.issuer)),
@@ -404,19 +476,26 @@ impl Trust {
 
     fn bicep(&self) -> String {
         let mut out = self.comments("//");
-        let _ = write!(
-            out,
-            "// az deployment group create --resource-group <the identity's group> --template-file <this file>\n\
-             resource login 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {{\n  name: {}\n}}\n",
-            bicep(self.identity())
+        out.push_str(
+            "// az deployment group create --resource-group <the identity's group> --template-file <this file>\n",
         );
+        for (number, (name, _)) in self.identities().into_iter().enumerate() {
+            let label = if number == 0 { "login".to_owned() } else { format!("login{}", number + 1) };
+            let _ = write!(
+                out,
+                "{}resource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {{\n  name: {}\n}}\n",
+                if number == 0 { "" } else { "\n" },
+                bicep(name)
+            );
+        }
         let mut last: Option<String> = None;
         for (number, credential) in self.credentials.iter().enumerate() {
             let label = format!("credential{}", number + 1);
             let _ = write!(
                 out,
                 "\nresource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials@2023-01-31' = {{\n  \
-                 parent: login\n  name: {}\n  properties: {{\n    issuer: {}\n    subject: {}\n    audiences: [\n      {}\n    ]\n  }}\n",
+                 parent: {}\n  name: {}\n  properties: {{\n    issuer: {}\n    subject: {}\n    audiences: [\n      {}\n    ]\n  }}\n",
+                self.label(credential),
                 bicep(&credential.name),
                 bicep(&credential.issuer),
                 bicep(&credential.subject),
@@ -433,20 +512,22 @@ impl Trust {
 
     fn arm(&self) -> String {
         const TYPE: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials";
-        let mut last: Option<String> = None;
+        let mut last: Option<(String, String)> = None;
         let resources: Vec<_> = self
             .credentials
             .iter()
             .map(|credential| {
-                let depends = last
+                let depends: Vec<String> = last
                     .iter()
-                    .map(|last| format!("[resourceId('{TYPE}', {}, '{last}')]", arm(self.identity())));
-                let depends: Vec<String> = depends.collect();
-                last = Some(credential.name.clone());
+                    .map(|(identity, name)| {
+                        format!("[resourceId('{TYPE}', {}, {})]", arm(identity), arm(name))
+                    })
+                    .collect();
+                last = Some((credential.identity.clone(), credential.name.clone()));
                 json!({
                     "type": TYPE,
                     "apiVersion": "2023-01-31",
-                    "name": format!("{}/{}", self.identity(), credential.name),
+                    "name": format!("{}/{}", credential.identity, credential.name),
                     "properties": {
                         "issuer": literal(&credential.issuer),
                         "subject": literal(&credential.subject),

@@ -101,5 +101,6 @@ fn overrides(request: &Request) -> JobOverrides {
         not_before: number("not_before"),
         tampered: request.query("tampered").is_some(),
         permissions: text("permissions"),
+        environment: text("environment"),
     }
 }

@@ -50,6 +50,8 @@ pub struct JobOverrides {
     pub tampered: bool,
     /// `none`: the job may not ask for an OIDC token.
     pub permissions: Option<String>,
+    /// The job's deployment environment, where the subject does not say.
+    pub environment: Option<String>,
 }
 
 const GITHUB_PATH: &str = "/42//idtoken/job";
@@ -129,6 +131,35 @@ pub(crate) fn environment(
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// The claims beside the subject, which say the same as it does. GitLab's subject does not have the environment.
+fn more_claims(platform: Platform, subject: &str, environment: Option<&str>) -> Value {
+    let after = |name: &str| subject.split_once(name).map(|(_, value)| value);
+    match platform {
+        Platform::Github => {
+            let environment = environment.map(ToOwned::to_owned);
+            let environment = environment.or_else(|| Some(after(":environment:")?.replace("%3A", ":")));
+            let is_pull_request = subject.ends_with(":pull_request");
+            let git_ref = if is_pull_request {
+                "refs/pull/7/merge"
+            } else {
+                after(":ref:").unwrap_or("refs/heads/main")
+            };
+            json!({
+                "repository": "contoso/infra", "repository_owner": "contoso", "repository_owner_id": "100",
+                "repository_id": "200", "environment": environment, "ref": git_ref,
+                "ref_type": if git_ref.starts_with("refs/tags/") { "tag" } else { "branch" },
+                "event_name": if is_pull_request { "pull_request" } else { "push" },
+                "job_workflow_ref": "contoso/infra/.github/workflows/deploy.yml@refs/heads/main",
+            })
+        }
+        Platform::Gitlab => json!({
+            "project_path": "contoso/infra", "project_id": "42", "environment": environment,
+            "ref_type": after(":ref_type:").and_then(|rest| rest.split(':').next()), "ref": after(":ref:"),
+        }),
+        Platform::AzureDevops | Platform::Kubernetes => json!({}),
+    }
+}
+
 /// An assertion as the platform's issuer writes it.
 pub(crate) fn mint(
     world: &World,
@@ -168,14 +199,9 @@ pub(crate) fn mint(
         "exp": at + lifetime,
         "jti": Uuid::new_v4().to_string(),
     });
-    if platform == Platform::Github {
-        let more: Value = json!({
-            "repository": "contoso/infra", "repository_owner": "contoso", "repository_owner_id": "100",
-            "repository_id": "200", "environment": "prod", "ref": "refs/heads/main", "ref_type": "branch",
-            "job_workflow_ref": "contoso/infra/.github/workflows/deploy.yml@refs/heads/main",
-        });
-        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    }
+    let more =
+        more_claims(platform, claims["sub"].as_str().unwrap_or_default(), overrides.environment.as_deref());
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let mut jwt = key.sign(&claims);
     if overrides.tampered {
         let (head, _) = jwt.rsplit_once('.').unwrap();

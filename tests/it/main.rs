@@ -8,6 +8,7 @@ mod exchange;
 mod exec;
 mod failures;
 mod harness;
+mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod outputs;
