@@ -397,8 +397,8 @@ fn named(variable: &'static str, path: &str) -> Result<Option<PathBuf>, Error> {
 /// The manifest of a directory (no link) whose name is one of ours.
 fn manifest(directory: &Path) -> Option<Manifest> {
     let ours = directory.file_name()?.to_str()?.starts_with(PREFIX);
-    let real = fs::symlink_metadata(directory).ok()?.is_dir();
-    if !(ours && real) {
+    let real = fs::symlink_metadata(directory).ok()?;
+    if !(ours && real.is_dir() && is_own(&real)) {
         return None;
     }
     let path = directory.join(MANIFEST);
@@ -407,6 +407,19 @@ fn manifest(directory: &Path) -> Option<Manifest> {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Whether it is this user's: in a temp that users share, another one's directory may have any name and content.
+fn is_own(metadata: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::MetadataExt::uid(metadata) == rustix::process::geteuid().as_raw()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        true
+    }
 }
 
 /// Appends to one of the runner's files in one write; on failure the file is as it was.
@@ -494,6 +507,20 @@ mod tests {
             assert!(matches!(remove(&env), Err(Error::NotALogin { .. })));
             assert!(path.exists());
         }
+    }
+
+    /// Only root can make a directory another user's; elsewhere this test has nothing to say.
+    #[cfg(unix)]
+    #[test]
+    fn logout_takes_no_other_users_word() {
+        let temp = tempfile::tempdir().unwrap();
+        let theirs = login(&gitlab(temp.path(), "1", None));
+        if std::os::unix::fs::chown(&theirs, Some(65534), Some(65534)).is_err() {
+            return;
+        }
+        assert!(remove(&gitlab(temp.path(), "1", None)).unwrap().is_empty());
+        assert!(matches!(remove(&gitlab(temp.path(), "1", Some(&theirs))), Err(Error::NotALogin { .. })));
+        assert!(Path::new(&theirs).exists());
     }
 
     #[cfg(unix)]
