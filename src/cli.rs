@@ -167,6 +167,10 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<PathBuf>,
 
+    /// Read the identity's credentials from Azure Resource Manager, with your own az login, to compare with
+    #[arg(long, conflicts_with = "credentials")]
+    pub with_arm: bool,
+
     /// Azure Resource Manager's base URL, where it is not the cloud's own
     #[arg(long, value_name = "URL", help_heading = "Cloud")]
     pub resource_manager: Option<Endpoint>,
@@ -187,6 +191,8 @@ pub enum TrustCommand {
     Here(HereTrust),
     /// Say which credential of a list matches a job, or how the nearest one differs; exit code 4 where none matches
     Check(CheckTrust),
+    /// Create an identity, credentials and a role assignment with your own az login; shows the plan first
+    Apply(ApplyTrust),
 }
 
 /// `azfed trust github`
@@ -319,6 +325,41 @@ pub struct CheckTrust {
     /// Where the assertion comes from
     #[command(flatten)]
     pub source: SourceArgs,
+}
+
+/// `azfed trust apply`
+#[derive(Debug, clap::Args)]
+pub struct ApplyTrust {
+    /// Credentials as `azfed trust … --as json` prints them; `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Subscription of the identity
+    #[arg(long, value_name = "GUID")]
+    pub subscription_id: SubscriptionId,
+    /// Resource group of the identity, which must be there
+    #[arg(long, value_name = "NAME")]
+    pub resource_group: String,
+    /// Name of the user-assigned managed identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: String,
+    /// Where to make the identity, if it is not there
+    #[arg(long, value_name = "REGION")]
+    pub location: Option<String>,
+    /// Role to assign to the identity
+    #[arg(long, value_name = "NAME", requires = "scope")]
+    pub role: Option<String>,
+    /// Where, as a resource id: /subscriptions/…
+    #[arg(long, value_name = "RESOURCE-ID", requires = "role")]
+    pub scope: Option<String>,
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+    /// The Azure cloud
+    #[arg(long, value_name = "NAME")]
+    pub cloud: Option<CloudName>,
+    /// Azure Resource Manager's base URL, where it is not the cloud's own
+    #[arg(long, value_name = "URL")]
+    pub resource_manager: Option<Endpoint>,
 }
 
 /// What `azfed trust` prints.

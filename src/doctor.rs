@@ -24,6 +24,7 @@ use crate::{
     platform::Platform,
     run::Exchange,
     subject, text,
+    trust::apply,
     ui::Ui,
 };
 
@@ -168,7 +169,14 @@ pub async fn examine(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Report {
         }
     };
     say_assertion(&assertion, platform.endpoint().is_some(), &mut report);
-    credentials(args.credentials.as_deref(), &assertion, &target, &mut report);
+    let configured = match (&args.credentials, &settings) {
+        (Some(file), _) => Some(from_file(file)),
+        (None, Some(identity)) if args.with_arm && !args.offline => {
+            Some(from_resource_manager(args, env, &target, identity, ui).await)
+        }
+        _ => None,
+    };
+    compare(configured, &assertion, &target, &mut report);
     if args.offline {
         report.skip(&rest[2..], "`--offline`");
         return report;
@@ -281,17 +289,53 @@ fn say_assertion(assertion: &Assertion, minted: bool, report: &mut Report) {
     report.add("assertion", Status::Ok, format!("the OIDC token {left} {} s", life.as_secs()), details);
 }
 
-/// Presented against configured, where a list of credentials is given.
-fn credentials(file: Option<&Path>, assertion: &Assertion, target: &Target, report: &mut Report) {
-    let Some(file) = file else {
-        let how = "`--credentials FILE` compares with what `az identity federated-credential list` prints";
-        report.add("credentials", Status::Skipped, how, Vec::new());
-        return;
-    };
+fn from_file(file: &Path) -> Result<Vec<nearest::Credential>, Error> {
     let read =
         fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|json| nearest::read(&json));
-    match read {
-        Ok(credentials) => {
+    read.map_err(|reason| config::Error::Credentials { file: file.to_owned(), reason }.into())
+}
+
+/// The identity's credentials, as its owner sees them.
+async fn from_resource_manager(
+    args: &DoctorArgs,
+    env: &Env,
+    target: &Target,
+    identity: &Identity,
+    ui: &Ui,
+) -> Result<Vec<nearest::Credential>, Error> {
+    let unknown = |what: &str| apply::Error::Unknown(what.to_owned());
+    let subscription =
+        identity.subscription.as_ref().ok_or_else(|| unknown("the identity's subscription is not named"))?;
+    let base = resource_manager(args, target)
+        .ok_or_else(|| unknown("this cloud's Azure Resource Manager is not known"))?;
+    let token = apply::operators_token(target.cloud.resource_manager_scope().resource()).await?;
+    ui.mask(&token).map_err(|error| Error::Platform(crate::platform::Error::Mask(error)))?;
+    let http = Http::new(env, [&base])?;
+    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
+    let path = manager.path_of(subscription, identity.client.as_str()).await?;
+    let path =
+        path.ok_or_else(|| unknown("you see no managed identity with this client id in the subscription"))?;
+    Ok(manager.credentials(&path).await?)
+}
+
+fn resource_manager(args: &DoctorArgs, target: &Target) -> Option<Endpoint> {
+    args.resource_manager.clone().or_else(|| target.cloud.resource_manager_scope().resource().parse().ok())
+}
+
+/// Presented against configured, where it is known what is configured.
+fn compare(
+    configured: Option<Result<Vec<nearest::Credential>, Error>>,
+    assertion: &Assertion,
+    target: &Target,
+    report: &mut Report,
+) {
+    match configured {
+        None => {
+            let how = "`--credentials FILE` or `--with-arm` compares with what the identity has";
+            report.add("credentials", Status::Skipped, how, Vec::new());
+        }
+        Some(Err(error)) => report.fail("credentials", &error),
+        Some(Ok(credentials)) => {
             let presented = nearest::Presented::of(&assertion.claims, &target.audience);
             let outcome = nearest::compare(&presented, &credentials);
             let mut lines = outcome.render().into_iter();
@@ -302,10 +346,6 @@ fn credentials(file: Option<&Path>, assertion: &Assertion, target: &Target, repo
             }
             let status = if matches { Status::Ok } else { Status::Failed };
             report.add("credentials", status, summary, lines.collect());
-        }
-        Err(reason) => {
-            let error = config::Error::Credentials { file: file.to_owned(), reason };
-            report.fail("credentials", &error.into());
         }
     }
 }
@@ -379,11 +419,7 @@ async fn subscriptions(
     report: &mut Report,
 ) {
     const ID: &str = "subscriptions";
-    let base = match &args.resource_manager {
-        Some(base) => Ok(base.clone()),
-        None => target.cloud.resource_manager_scope().resource().parse::<Endpoint>(),
-    };
-    let Ok(base) = base else {
+    let Some(base) = resource_manager(args, target) else {
         report.skip(&[ID], "this cloud's Azure Resource Manager is not known");
         return;
     };

@@ -7,7 +7,8 @@ use crate::{
     config::{self, Identity},
     entra, http,
     identifiers::Audience,
-    identity_map, keeper, platform, sink, state, subject, text, trust,
+    identity_map, keeper, platform, sink, state, subject, text,
+    trust::{self, apply},
 };
 
 /// Next steps, as data: each a sentence, perhaps with lines to paste.
@@ -92,6 +93,9 @@ pub enum Error {
     /// The background process of a login.
     #[error(transparent)]
     Keeper(#[from] keeper::Failure),
+    /// Azure Resource Manager.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
     /// The file that chooses the identity.
     #[error(transparent)]
     IdentityMap(#[from] identity_map::Error),
@@ -143,6 +147,14 @@ impl Error {
                     5
                 }
             }
+            Self::Apply(apply::Error::Refused { status, .. })
+                if !crate::retry::is_transient_status(*status) =>
+            {
+                4
+            }
+            Self::Apply(error) if error.is_network() => 5,
+            Self::Apply(apply::Error::Operator(_)) => 3,
+            Self::Apply(_) => 2,
             Self::State(_) | Self::Sink(_) => 1,
             Self::Endpoints(_) => 1,
             Self::Keeper(keeper::Failure::Start(_)) => 1,
@@ -167,6 +179,7 @@ impl Error {
             Self::Keeper(error) => error.hints(),
             Self::Trust(error) => error.hints(),
             Self::IdentityMap(error) => error.hints(),
+            Self::Apply(error) => error.hints(),
             Self::Deadline { last: Some(last), .. } => last.hints(),
             Self::Deadline { last: None, .. } => Hints::one(
                 "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise \

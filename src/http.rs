@@ -172,6 +172,11 @@ impl Channel {
         self.client.post(endpoint.url().clone())
     }
 
+    /// A PUT request, to be sent with [`Channel::send`].
+    pub fn put(&self, endpoint: &Endpoint) -> RequestBuilder {
+        self.client.put(endpoint.url().clone())
+    }
+
     /// Opens a connection (name resolution, TCP, TLS) and keeps it for the next request; sends nothing on it.
     ///
     /// A failure says nothing: the request that follows meets it again and reports it.

@@ -7,7 +7,7 @@ use std::{
     fs,
     future::Future,
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
     time::{Duration, SystemTime},
@@ -20,10 +20,11 @@ use futures_util::future::try_join_all;
 use crate::{
     assertion::{Assertion, Claims},
     cli::{
-        Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs, IdentityArgs,
-        KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
+        ApplyTrust, Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs,
+        IdentityArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
     },
     clock::Moment,
+    cloud::{Cloud, CloudName},
     config::{self, Identity, Login, Target, Token},
     doctor,
     endpoints::{Address, Endpoints, vault::Vault},
@@ -43,7 +44,7 @@ use crate::{
     sink::{self, Facts, github},
     state::{self, Kept, LoginDirectory},
     text,
-    trust::Trust,
+    trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
 
@@ -472,6 +473,7 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
             (Trust::of_claims(&claims.iss, &claims.sub, &here.options)?, here.options.form)
         }
         TrustCommand::Check(check) => return check_trust(check, env, ui).await,
+        TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
     };
     sink::stdout(&trust.render(form))?;
     Ok(0)
@@ -490,16 +492,7 @@ async fn claims_of_this_job(
 
 /// Compares a list of credentials with a job: 0 where one matches, else 4, as Entra's refusal would be.
 async fn check_trust(check: &CheckTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
-    let unreadable =
-        |reason: String| Error::Config(config::Error::Credentials { file: check.file.clone(), reason });
-    let json = if check.file.as_os_str() == "-" {
-        let mut json = String::new();
-        std::io::stdin().lock().take(LONGEST_SETTINGS).read_to_string(&mut json).map(|_| json)
-    } else {
-        fs::read_to_string(&check.file)
-    };
-    let credentials =
-        nearest::read(&json.map_err(|error| unreadable(error.to_string()))?).map_err(unreadable)?;
+    let credentials = read_credentials(&check.file)?;
     let presented = if let (Some(issuer), Some(subject)) = (&check.issuer, &check.subject) {
         let audience = Target::resolve(&check.cloud, env)?.audience.to_string();
         nearest::Presented { issuer: issuer.clone(), subject: subject.clone(), audience }
@@ -510,6 +503,53 @@ async fn check_trust(check: &CheckTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, E
     let outcome = nearest::compare(&presented, &credentials);
     sink::stdout(&(outcome.render().join("\n") + "\n"))?;
     Ok(if matches!(outcome, nearest::Outcome::Match(_)) { 0 } else { 4 })
+}
+
+fn read_credentials(file: &Path) -> Result<Vec<nearest::Credential>, Error> {
+    let unreadable =
+        |reason: String| Error::Config(config::Error::Credentials { file: file.to_owned(), reason });
+    let json = if file.as_os_str() == "-" {
+        let mut json = String::new();
+        std::io::stdin().lock().take(LONGEST_SETTINGS).read_to_string(&mut json).map(|_| json)
+    } else {
+        fs::read_to_string(file)
+    };
+    nearest::read(&json.map_err(|error| unreadable(error.to_string()))?).map_err(unreadable)
+}
+
+/// Shows what would be done, and does it where the operator has said so.
+async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
+    let cloud = args.cloud.map_or_else(Cloud::public, |CloudName(cloud)| cloud);
+    let resource = cloud.resource_manager_scope();
+    let base = match &args.resource_manager {
+        Some(base) => base.clone(),
+        None => resource
+            .resource()
+            .parse()
+            .map_err(|invalid| config::Error::Variable { variable: "--resource-manager", invalid })?,
+    };
+    let wanted = apply::Wanted {
+        subscription: args.subscription_id.clone(),
+        resource_group: args.resource_group.clone(),
+        identity: args.identity.clone(),
+        location: args.location.clone(),
+        credentials: read_credentials(&args.file)?,
+        role: args.role.clone().zip(args.scope.clone()),
+    };
+    let token = apply::operators_token(resource.resource()).await?;
+    ui.mask(&token).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
+    let http = Http::new(env, [&base])?;
+    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
+    let plan = manager.plan(&wanted).await?;
+    sink::stdout(&(plan.lines().join("\n") + "\n"))?;
+    if !args.yes && !plan.is_done() {
+        ui.info("nothing was changed: say `--yes` to go on");
+        return Ok(0);
+    }
+    let ids = manager.apply(plan).await?;
+    let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
+    sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    Ok(0)
 }
 
 fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {

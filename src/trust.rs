@@ -5,6 +5,8 @@
 //! hashicorp/terraform-provider-azurerm `federated_identity_credential`, Microsoft.ManagedIdentity
 //! userAssignedIdentities/federatedIdentityCredentials 2023-01-31.
 
+pub mod apply;
+
 use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::json;

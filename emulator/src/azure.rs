@@ -6,7 +6,7 @@ use crate::{
     entra::resource_manager_names,
     keys::Token,
     message::{Answer, Request, json, with},
-    world::{SUBSCRIPTION, TENANT, World, now},
+    world::{BARE_IDENTITY, FederatedCredential, ManagedIdentity, SUBSCRIPTION, TENANT, World, now},
 };
 
 /// Whether the request's access token is one of Entra's, for one of these resources, and still valid.
@@ -52,6 +52,11 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
         let body = json!({ "error": { "code": "MissingApiVersionParameter", "message": "The api-version query parameter (?api-version=) is required for all requests." } });
         return json(400, &body);
     }
+    if let Some(answer) =
+        managed_identities(request, &path, world).or_else(|| authorisation(request, &path, world))
+    {
+        return answer;
+    }
     let visible = world.lock().settings.role_assignments;
     let subscription = json!({
         "id": format!("/subscriptions/{SUBSCRIPTION}"), "subscriptionId": SUBSCRIPTION, "tenantId": TENANT,
@@ -81,6 +86,119 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
             &json!({ "error": { "code": "SubscriptionNotFound", "message": "The subscription could not be found." } }),
         ),
     }
+}
+
+fn refusal(status: u16, code: &str, message: &str) -> Answer {
+    json(status, &json!({ "error": { "code": code, "message": message } }))
+}
+
+/// User-assigned managed identities and their federated credentials. Credentials that are written here are trusted by
+/// Entra.
+fn managed_identities(request: &Request, path: &str, world: &World) -> Option<Answer> {
+    if path
+        == format!("/subscriptions/{SUBSCRIPTION}/providers/microsoft.managedidentity/userassignedidentities")
+    {
+        let state = world.lock();
+        let list = state.identities.iter().map(|(key, identity)| {
+            let (group, name) = key.split_once('/').unwrap_or_default();
+            json!({
+                "id": format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"),
+                "properties": { "tenantId": TENANT, "clientId": identity.client_id, "principalId": identity.principal_id },
+            })
+        });
+        return Some(json(200, &json!({ "value": list.collect::<Vec<Value>>() })));
+    }
+    let rest = path.strip_prefix(&format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/"))?;
+    let (group, rest) = rest.split_once("/providers/microsoft.managedidentity/userassignedidentities/")?;
+    if group != "contoso-prod" {
+        return Some(refusal(
+            404,
+            "ResourceGroupNotFound",
+            &format!("Resource group '{group}' could not be found."),
+        ));
+    }
+    let (name, credential) = match rest.split_once("/federatedidentitycredentials") {
+        Some((name, credential)) => (name, Some(credential.trim_start_matches('/'))),
+        None => (rest, None),
+    };
+    let key = format!("{group}/{name}");
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let mut state = world.lock();
+    let shown = |identity: &ManagedIdentity| {
+        json!({
+            "id": format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/{key}"), "name": name, "location": identity.location,
+            "type": "Microsoft.ManagedIdentity/userAssignedIdentities",
+            "properties": { "tenantId": TENANT, "clientId": identity.client_id, "principalId": identity.principal_id },
+        })
+    };
+    if credential.is_none() && request.method == "PUT" {
+        let made = ManagedIdentity {
+            client_id: BARE_IDENTITY.to_owned(),
+            principal_id: "78787878-7878-4787-8787-787878787878".to_owned(),
+            location: body["location"].as_str()?.to_owned(),
+            credentials: std::collections::BTreeMap::new(),
+            unknown_for: 1,
+        };
+        let identity = state.identities.entry(key.clone()).or_insert(made);
+        return Some(json(201, &shown(identity)));
+    }
+    let Some(identity) = state.identities.get_mut(&key) else {
+        return Some(refusal(404, "ResourceNotFound", &format!("The Resource '{name}' was not found.")));
+    };
+    let Some(credential) = credential else { return Some(json(200, &shown(identity))) };
+    let listed = |name: &str, one: &FederatedCredential| json!({ "name": name, "properties": { "issuer": one.issuer, "subject": one.subject, "audiences": [one.audience] } });
+    if request.method == "GET" {
+        let list: Vec<Value> = identity.credentials.values().map(|(name, one)| listed(name, one)).collect();
+        return Some(json(200, &json!({ "value": list })));
+    }
+    if identity.unknown_for > 0 {
+        identity.unknown_for -= 1;
+        return Some(refusal(404, "ResourceNotFound", "The identity was not found."));
+    }
+    let text = |name: &str| {
+        body.pointer(&format!("/properties/{name}")).and_then(Value::as_str).map(ToOwned::to_owned)
+    };
+    let (Some(issuer), Some(subject), Some(audience)) =
+        (text("issuer"), text("subject"), text("audiences/0"))
+    else {
+        return Some(refusal(400, "BadRequest", "issuer, subject and one audience are required."));
+    };
+    let written = FederatedCredential { client_id: identity.client_id.clone(), issuer, subject, audience };
+    let name = request.path.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_same = |(other, one): (&String, &(String, FederatedCredential))| {
+        *other != credential && (&one.1.issuer, &one.1.subject) == (&written.issuer, &written.subject)
+    };
+    if identity.credentials.iter().any(is_same) {
+        return Some(refusal(
+            400,
+            "BadRequest",
+            "Issuer and subject combination already exists for this Managed Identity.",
+        ));
+    }
+    let before = identity.credentials.insert(credential.to_owned(), (name.clone(), written.clone()));
+    if let Some((_, before)) = before {
+        state.credentials.retain(|one| *one != before);
+    }
+    state.credentials.push(written.clone());
+    Some(json(201, &listed(&name, &written)))
+}
+
+/// Role definitions and assignments at any scope.
+fn authorisation(request: &Request, path: &str, world: &World) -> Option<Answer> {
+    let (scope, rest) = path.split_once("/providers/microsoft.authorization/")?;
+    if rest == "roledefinitions" {
+        let known = request.query("$filter") == Some("roleName eq 'Reader'");
+        let reader = json!({ "id": format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7") });
+        return Some(json(200, &json!({ "value": if known { vec![reader] } else { Vec::new() } })));
+    }
+    rest.strip_prefix("roleassignments/")?;
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let mut state = world.lock();
+    if state.assignments.contains_key(path) {
+        return Some(refusal(409, "RoleAssignmentExists", "The role assignment already exists."));
+    }
+    state.assignments.insert(path.to_owned(), body.clone());
+    Some(json(201, &body))
 }
 
 /// `GET /metadata/endpoints`: one cloud before api-version 2019-05-01, a list since.

@@ -124,6 +124,24 @@ impl Default for Settings {
     }
 }
 
+/// The identity of the jobs, with one credential that Azure Resource Manager shows.
+fn first_identities() -> BTreeMap<String, ManagedIdentity> {
+    let prod = FederatedCredential {
+        client_id: IDENTITY.to_owned(),
+        issuer: GITHUB_ISSUER.to_owned(),
+        subject: GITHUB_SUBJECT.to_owned(),
+        audience: "api://AzureADTokenExchange".to_owned(),
+    };
+    let identity = ManagedIdentity {
+        client_id: IDENTITY.to_owned(),
+        principal_id: IDENTITY_OBJECT.to_owned(),
+        location: "westeurope".to_owned(),
+        credentials: BTreeMap::from([("prod".to_owned(), ("prod".to_owned(), prod))]),
+        unknown_for: 0,
+    };
+    BTreeMap::from([("contoso-prod/infra-prod".to_owned(), identity)])
+}
+
 /// Something that goes wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fault {
@@ -202,6 +220,22 @@ pub struct State {
     pub requests: Vec<Recorded>,
     pub secrets: Vec<String>,
     pub blobs: BTreeMap<String, Blob>,
+    /// Managed identities by `group/name`, in lower case.
+    pub identities: BTreeMap<String, ManagedIdentity>,
+    /// Role assignments by their path, in lower case.
+    pub assignments: BTreeMap<String, Value>,
+}
+
+/// A user-assigned managed identity, as Azure Resource Manager has it.
+#[derive(Debug, Clone)]
+pub struct ManagedIdentity {
+    pub client_id: String,
+    pub principal_id: String,
+    pub location: String,
+    /// Its federated credentials by name, in lower case.
+    pub credentials: BTreeMap<String, (String, FederatedCredential)>,
+    /// Requests that do not know it yet.
+    pub unknown_for: u32,
 }
 
 /// Everything.
@@ -236,7 +270,11 @@ impl World {
             entra: Key::new("entra"),
             state: Mutex::new(State { settings, ..State::default() }),
         };
-        world.lock().credentials = first_credentials();
+        {
+            let mut state = world.lock();
+            state.credentials = first_credentials();
+            state.identities = first_identities();
+        }
         world
     }
 
@@ -246,8 +284,12 @@ impl World {
 
     pub fn reset(&self) {
         let mut state = self.lock();
-        *state =
-            State { settings: state.settings.clone(), credentials: first_credentials(), ..State::default() };
+        *state = State {
+            settings: state.settings.clone(),
+            credentials: first_credentials(),
+            identities: first_identities(),
+            ..State::default()
+        };
     }
 
     pub fn http_url(&self) -> String {

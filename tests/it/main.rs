@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is how it fails")]
 
+#[cfg(unix)]
+mod apply;
 mod docs;
 mod doctor;
 mod exchange;

@@ -1,0 +1,538 @@
+//! Creates an identity, its federated credentials and, where asked for, one role assignment, through Azure Resource
+//! Manager, with the operator's own login. The plan comes first; every write is one that may be made again.
+//!
+//! Sources: Azure REST API reference, Microsoft.ManagedIdentity 2023-01-31 (user assigned identities, federated identity
+//! credentials), Microsoft.Authorization 2022-04-01 (role definitions, role assignments).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    clock::Moment,
+    error::Hints,
+    http::{self, Answer, Channel, Http},
+    identifiers::{Endpoint, SubscriptionId},
+    nearest::Credential,
+    retry,
+    secret::Secret,
+    subject, text,
+    ui::Ui,
+};
+
+const IDENTITY_API: &str = "2023-01-31";
+const AUTHORIZATION_API: &str = "2022-04-01";
+/// Tries of one request: Azure answers 409 to two writes on one identity at a time, and 429 to many in a row.
+const MOST_TRIES: u32 = 8;
+/// A new identity is not known everywhere at once.
+const PROPAGATION: Duration = Duration::from_mins(3);
+/// Federated credentials that one identity can have.
+const MOST: usize = 20;
+
+/// Why Azure Resource Manager did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator has no login.
+    #[error("there is no login of yours to do this with: {0}")]
+    Operator(String),
+    /// It said no.
+    #[error("Azure Resource Manager refused to {what}: {status} {}", text::one_line(message))]
+    Refused {
+        /// What it was asked for.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// Its own words.
+        message: String,
+    },
+    /// The way there.
+    #[error("Azure Resource Manager was not reached: {0}")]
+    Http(#[from] http::Error),
+    /// The identity would have to be made, and nobody said where.
+    #[error("there is no identity {0} yet, and `--location` does not say where to make it")]
+    NoLocation(String),
+    /// More than an identity can have.
+    #[error("the identity would have {0} federated credentials, and it can have {MOST}")]
+    TooMany(usize),
+    /// Something that has to be known.
+    #[error("{0}")]
+    Unknown(String),
+    /// Such a role is not there.
+    #[error("there is no role `{}` at {scope}", text::one_line(role))]
+    NoRole {
+        /// Its name.
+        role: String,
+        /// Where it was looked for.
+        scope: String,
+    },
+    /// Something in the file that no credential can be.
+    #[error("credential `{}`: {reason}", text::one_line(name))]
+    Credential {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A name that would lead elsewhere in a URL.
+    #[error("`{}` is no name of {what}", text::one_line(name))]
+    Name {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// The next steps.
+    pub fn hints(&self) -> Hints {
+        match self {
+            Self::Operator(_) => Hints::one(
+                "`az login` first, as somebody who may do this: Managed Identity Contributor on the resource group, and for a \
+                 role Role Based Access Control Administrator",
+            ),
+            Self::Refused { status: 401 | 403, .. } => Hints::one(
+                "your own login needs Managed Identity Contributor on the resource group, and for a role Role Based Access \
+                 Control Administrator",
+            ),
+            Self::TooMany(_) => Hints::one("use another identity, or remove credentials that no job needs"),
+            Self::NoRole { .. } => {
+                Hints::one("its name is as `az role definition list --query [].roleName` has it")
+            }
+            _ => Hints::none(),
+        }
+    }
+
+    /// Whether another try may help.
+    pub fn is_network(&self) -> bool {
+        match self {
+            Self::Http(_) => true,
+            Self::Refused { status, .. } => retry::is_transient_status(*status),
+            _ => false,
+        }
+    }
+}
+
+/// Azure Resource Manager, with somebody's access token.
+#[derive(Debug)]
+pub struct ResourceManager<'a> {
+    base: Endpoint,
+    channel: Channel,
+    token: Secret,
+    ui: &'a Ui,
+}
+
+/// What is wanted.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Subscription of the identity.
+    pub subscription: SubscriptionId,
+    /// Its resource group, which must be there.
+    pub resource_group: String,
+    /// Its name.
+    pub identity: String,
+    /// Where to make it, if it is not there.
+    pub location: Option<String>,
+    /// Its credentials; others that it has stay.
+    pub credentials: Vec<Credential>,
+    /// A role, and where.
+    pub role: Option<(String, String)>,
+}
+
+/// One step of the plan.
+#[derive(Debug)]
+enum Step {
+    MakeIdentity { location: String },
+    Write(Credential, &'static str),
+    Assign { role: String, scope: String, definition: String },
+}
+
+/// What there is, and what is to be done.
+#[derive(Debug)]
+pub struct Plan {
+    path: String,
+    ids: Option<Ids>,
+    steps: Vec<Step>,
+    lines: Vec<String>,
+}
+
+/// Ids of an identity.
+#[derive(Debug, Clone)]
+pub struct Ids {
+    /// Client id.
+    pub client: String,
+    /// Object id of its service principal.
+    pub principal: String,
+    /// Tenant.
+    pub tenant: String,
+}
+
+/// The operator's own access token, from their az.
+pub async fn operators_token(resource: &str) -> Result<Secret, Error> {
+    let operator = |reason: String| Error::Operator(text::one_line(&reason));
+    let mut az = tokio::process::Command::new(if cfg!(windows) { "az.cmd" } else { "az" });
+    az.args(["account", "get-access-token", "--output", "json", "--resource", resource]);
+    az.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = az.output().await.map_err(|error| operator(format!("az: {error}")))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+        return Err(operator(format!("az account get-access-token: {first}")));
+    }
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let token = answer.get("accessToken").and_then(Value::as_str).filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| operator("az printed no access token".to_owned()))?;
+    Ok(Secret::new(token.to_owned()))
+}
+
+impl Plan {
+    /// For people, a line each.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_done(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// A name that stands in a path as it is.
+fn named(what: &'static str, name: &str) -> Result<String, Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.()".contains(&byte);
+    let ok =
+        !name.is_empty() && name.len() <= 128 && name.bytes().all(allowed) && !name.chars().all(|c| c == '.');
+    if ok { Ok(name.to_owned()) } else { Err(Error::Name { what, name: name.to_owned() }) }
+}
+
+impl<'a> ResourceManager<'a> {
+    /// One to ask.
+    pub fn new(base: Endpoint, http: &Http, token: Secret, ui: &'a Ui) -> Result<Self, Error> {
+        Ok(Self { channel: http.channel(&base)?, base, token, ui })
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, Error> {
+        let mut endpoint = self.base.join(path.trim_start_matches('/'));
+        for (name, value) in query {
+            endpoint = endpoint.with_query(name, value);
+        }
+        let mut next = 2;
+        loop {
+            let request =
+                if method == "PUT" { self.channel.put(&endpoint) } else { self.channel.get(&endpoint) };
+            let mut request = request.bearer_auth(self.token.expose()).header("accept", "application/json");
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let answer = self.channel.send(&endpoint, request).await;
+            let (reason, retry_after) = match &answer {
+                Ok(answer) if answer.status == 409 && code(answer) != "RoleAssignmentExists" => {
+                    ("409".to_owned(), answer.retry_after)
+                }
+                Ok(answer) if retry::is_transient_status(answer.status) => {
+                    (answer.status.to_string(), answer.retry_after)
+                }
+                Err(error) if error.is_transient() => (error.to_string(), None),
+                _ => return Ok(answer?),
+            };
+            match retry::wait(next, retry_after, fastrand::f64()) {
+                Some(wait) if next <= MOST_TRIES => {
+                    self.ui.info(&format!(
+                        "Azure Resource Manager answers {reason}; trying again in {:.1} s",
+                        wait.as_secs_f64()
+                    ));
+                    tokio::time::sleep(wait).await;
+                }
+                _ => return Ok(answer?),
+            }
+            next += 1;
+        }
+    }
+
+    async fn get(&self, what: &str, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>, Error> {
+        let answer = self.ask("GET", path, query, None).await?;
+        match answer.status {
+            200 => Ok(serde_json::from_slice(&answer.body).ok()),
+            404 if ["ResourceNotFound", "ResourceGroupNotFound"].contains(&code(&answer).as_str()) => {
+                if code(&answer) == "ResourceNotFound" { Ok(None) } else { Err(refused(what, &answer)) }
+            }
+            _ => Err(refused(what, &answer)),
+        }
+    }
+
+    /// The path of the identity with this client id, among those of the subscription that the operator sees.
+    pub async fn path_of(
+        &self,
+        subscription: &SubscriptionId,
+        client: &str,
+    ) -> Result<Option<String>, Error> {
+        let path = format!(
+            "subscriptions/{subscription}/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+        );
+        let list = self.get("list the managed identities", &path, &[("api-version", IDENTITY_API)]).await?;
+        let list = list.as_ref().and_then(|list| list.get("value")).and_then(Value::as_array);
+        let found = list
+            .into_iter()
+            .flatten()
+            .find(|identity| ids_of(identity).is_some_and(|ids| ids.client.eq_ignore_ascii_case(client)));
+        Ok(found.and_then(|identity| identity.get("id")?.as_str().map(ToOwned::to_owned)))
+    }
+
+    /// The federated credentials of an identity, at its path.
+    pub async fn credentials(&self, path: &str) -> Result<Vec<Credential>, Error> {
+        let query = [("api-version", IDENTITY_API)];
+        let what = "list the identity's federated credentials";
+        let list = self.get(what, &format!("{path}/federatedIdentityCredentials"), &query).await?;
+        let list = list.map_or_else(|| "[]".to_owned(), |list| list.to_string());
+        crate::nearest::read(&list).map_err(|message| Error::Refused {
+            what: what.to_owned(),
+            status: 200,
+            message,
+        })
+    }
+
+    /// Looks at what there is.
+    pub async fn plan(&self, wanted: &Wanted) -> Result<Plan, Error> {
+        let group = named("a resource group", &wanted.resource_group)?;
+        let identity = named("an identity", &wanted.identity)?;
+        for credential in &wanted.credentials {
+            if credential.subject.is_none() || credential.audiences.len() != 1 {
+                let reason = "it has no subject, or not exactly one audience";
+                return Err(Error::Credential { name: credential.name.clone(), reason });
+            }
+            named("a federated credential", &credential.name)?;
+        }
+        let path = format!(
+            "subscriptions/{}/resourceGroups/{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{identity}",
+            wanted.subscription
+        );
+        let found = self.get("read the identity", &path, &[("api-version", IDENTITY_API)]).await?;
+        let ids = found.as_ref().and_then(ids_of);
+        let (mut steps, mut lines) = (Vec::new(), Vec::new());
+        match (&ids, &wanted.location) {
+            (Some(ids), _) => {
+                lines.push(format!("keep    identity {identity} in {group}: client {}", ids.client));
+            }
+            (None, Some(location)) => {
+                lines.push(format!("create  identity {identity} in {group}, {}", text::one_line(location)));
+                steps.push(Step::MakeIdentity { location: location.clone() });
+            }
+            (None, None) => return Err(Error::NoLocation(identity)),
+        }
+        let there = if ids.is_some() { self.credentials(&path).await? } else { Vec::new() };
+        let mut count = there.len();
+        for credential in &wanted.credentials {
+            let said =
+                format!("{} for {}", credential.name, credential.subject.as_deref().unwrap_or_default());
+            let said = text::one_line(&said);
+            let same = |other: &&Credential| {
+                (&other.issuer, &other.subject) == (&credential.issuer, &credential.subject)
+            };
+            let by_name = there.iter().find(|other| other.name.eq_ignore_ascii_case(&credential.name));
+            match (there.iter().find(same), by_name) {
+                (Some(other), _) if other.audiences == credential.audiences => {
+                    lines.push(format!(
+                        "keep    credential {}",
+                        text::one_line(&format!(
+                            "{} for {}",
+                            other.name,
+                            credential.subject.as_deref().unwrap_or_default()
+                        ))
+                    ));
+                }
+                (Some(other), _) => {
+                    lines.push(format!("change  credential {said}: another audience"));
+                    steps.push(Step::Write(
+                        Credential { name: other.name.clone(), ..credential.clone() },
+                        "change",
+                    ));
+                }
+                (None, Some(other)) => {
+                    let before = other.subject.as_deref().unwrap_or("an expression");
+                    lines.push(format!("change  credential {said}; it was for {}", text::one_line(before)));
+                    steps.push(Step::Write(credential.clone(), "change"));
+                }
+                (None, None) => {
+                    count += 1;
+                    lines.push(format!("create  credential {said}"));
+                    steps.push(Step::Write(credential.clone(), "create"));
+                }
+            }
+        }
+        if count > MOST {
+            return Err(Error::TooMany(count));
+        }
+        if let Some((role, scope)) = &wanted.role {
+            let definition = self.role(role, scope).await?;
+            lines.push(format!("assign  role {} at {}", text::one_line(role), text::one_line(scope)));
+            steps.push(Step::Assign { role: role.clone(), scope: scope.clone(), definition });
+        }
+        Ok(Plan { path, ids, steps, lines })
+    }
+
+    async fn role(&self, role: &str, scope: &str) -> Result<String, Error> {
+        let filter = format!("roleName eq '{}'", role.replace('\'', "''"));
+        let query = [("api-version", AUTHORIZATION_API), ("$filter", filter.as_str())];
+        let path =
+            format!("{}/providers/Microsoft.Authorization/roleDefinitions", scope.trim_end_matches('/'));
+        let list = self.get("look the role up", &path, &query).await?;
+        let id = list.as_ref().and_then(|list| list.pointer("/value/0/id")).and_then(Value::as_str);
+        id.map(ToOwned::to_owned)
+            .ok_or_else(|| Error::NoRole { role: role.to_owned(), scope: scope.to_owned() })
+    }
+
+    /// Does what the plan says, one write after the other.
+    pub async fn apply(&self, plan: Plan) -> Result<Ids, Error> {
+        let mut ids = plan.ids;
+        let query = [("api-version", IDENTITY_API)];
+        for step in plan.steps {
+            match step {
+                Step::MakeIdentity { location } => {
+                    let body = json!({ "location": location });
+                    let answer =
+                        self.put("create the identity", &plan.path, &query, &body, Duration::ZERO).await?;
+                    ids = ids_of(&answer);
+                }
+                Step::Write(credential, verb) => {
+                    let path = format!("{}/federatedIdentityCredentials/{}", plan.path, credential.name);
+                    let body = json!({ "properties": {
+                        "issuer": credential.issuer,
+                        "subject": credential.subject,
+                        "audiences": credential.audiences,
+                    } });
+                    let what = format!("{verb} the federated credential {}", credential.name);
+                    self.put(&what, &path, &query, &body, PROPAGATION).await?;
+                    self.ui.info(&format!("{verb}d {}", text::one_line(&credential.name)));
+                }
+                Step::Assign { role, scope, definition } => {
+                    let principal = ids.as_ref().map(|ids| ids.principal.clone()).unwrap_or_default();
+                    // the same each time, so that a second run finds the first one's
+                    let name = assignment_name(&principal, &definition, &scope);
+                    let path = format!(
+                        "{}/providers/Microsoft.Authorization/roleAssignments/{name}",
+                        scope.trim_end_matches('/')
+                    );
+                    let body = json!({ "properties": {
+                        "roleDefinitionId": definition,
+                        "principalId": principal,
+                        "principalType": "ServicePrincipal",
+                    } });
+                    let what = format!("assign the role {role}");
+                    self.put(&what, &path, &[("api-version", AUTHORIZATION_API)], &body, PROPAGATION).await?;
+                    self.ui.info(&format!("assigned {}", text::one_line(&role)));
+                }
+            }
+        }
+        ids.ok_or_else(|| Error::Refused {
+            what: "create the identity".to_owned(),
+            status: 200,
+            message: "its answer has no client id".to_owned(),
+        })
+    }
+
+    /// A write. For as long as `patience` says, an identity that was made a moment ago may not be known yet.
+    async fn put(
+        &self,
+        what: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &Value,
+        patience: Duration,
+    ) -> Result<Value, Error> {
+        let (since, mut tries) = (Moment::now(), 0);
+        loop {
+            let answer = self.ask("PUT", path, query, Some(body)).await?;
+            let code = code(&answer);
+            match answer.status {
+                200..300 => return Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
+                409 if code == "RoleAssignmentExists" => return Ok(Value::Null),
+                400 | 404
+                    if ["PrincipalNotFound", "ResourceNotFound"].contains(&code.as_str())
+                        && since.elapsed() < patience =>
+                {
+                    tries += 1;
+                    let wait = retry::propagation_wait(tries);
+                    self.ui.info(&format!(
+                        "the identity is not known everywhere yet; trying again in {} s",
+                        wait.as_secs()
+                    ));
+                    tokio::time::sleep(wait).await;
+                }
+                _ => return Err(refused(what, &answer)),
+            }
+        }
+    }
+}
+
+fn ids_of(identity: &Value) -> Option<Ids> {
+    let id = |name: &str| {
+        identity.pointer(&format!("/properties/{name}")).and_then(Value::as_str).map(text::one_line)
+    };
+    Some(Ids { client: id("clientId")?, principal: id("principalId")?, tenant: id("tenantId")? })
+}
+
+fn code(answer: &Answer) -> String {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    body.pointer("/error/code").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn refused(what: &str, answer: &Answer) -> Error {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Error::Refused { what: what.to_owned(), status: answer.status, message }
+}
+
+/// A GUID of these three (RFC 9562, version 5).
+fn assignment_name(principal: &str, definition: &str, scope: &str) -> Uuid {
+    let name = format!("{}|{}|{}", principal, definition, scope.trim_end_matches('/')).to_ascii_lowercase();
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+}
+
+/// What is so now: who logs in as what.
+pub fn proof(ids: &Ids, subscription: &SubscriptionId, credentials: &[Credential]) -> Vec<String> {
+    let mut lines: Vec<String> = credentials
+        .iter()
+        .filter_map(|credential| credential.subject.as_deref())
+        .map(|subject| {
+            let words = subject::words(subject).unwrap_or_else(|| format!("a job with subject {subject}"));
+            format!("{} can log in:", text::one_line(&words))
+        })
+        .collect();
+    lines.push(format!(
+        "    azfed login --client-id {} --tenant-id {} --subscription-id {subscription}",
+        ids.client, ids.tenant
+    ));
+    lines.push(
+        "what is new takes Entra some minutes: `--wait-for-propagation 2m` for a job that starts at once"
+            .to_owned(),
+    );
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        for wrong in ["", "a/b", "..", "a?b", "a b", "a%2fb", "a#b"] {
+            assert!(named("x", wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(named("x", "rg-a_1.(b)").unwrap(), "rg-a_1.(b)");
+    }
+
+    #[test]
+    fn an_assignment_has_the_same_name_each_time() {
+        let name = assignment_name("P", "/d", "/subscriptions/s");
+        assert_eq!(name, assignment_name("p", "/D", "/subscriptions/s/"));
+        assert_ne!(name, assignment_name("q", "/d", "/subscriptions/s"));
+        assert_eq!(name.get_version_num(), 5);
+    }
+}

@@ -1,0 +1,221 @@
+//! `azfed trust apply`: the plan first, then one write after the other, and what is there stays.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
+
+use azfed_emulator::{Action, Fault, JobOverrides, Platform, world};
+
+use crate::harness::{Job, Outcome, assert_shown};
+
+/// An operator whose az is logged in: a job of the emulator's, without its platform's variables.
+struct Operator {
+    job: Job,
+    token: String,
+}
+
+impl Operator {
+    fn new() -> Self {
+        let mut job = Job::new(Platform::Github);
+        let token = job.run(&["token"]).stdout.trim().to_owned();
+        for name in ["GITHUB_ACTIONS", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"] {
+            job.unset(name);
+        }
+        let operator = Self { job, token };
+        let json = format!(r#"{{"accessToken":"{}","tokenType":"Bearer"}}"#, operator.token);
+        operator.az(&format!("echo '{json}'\n"));
+        operator
+    }
+
+    fn az(&self, script: &str) {
+        let az = self.job.path("az");
+        let check = "[ \"$*\" = 'account get-access-token --output json --resource https://management.azure.com' ] || exit 9\n";
+        fs::write(&az, format!("#!/bin/sh\n{check}{script}")).unwrap();
+        fs::set_permissions(&az, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn apply(&self, identity: &str, credentials: &str, arguments: &[&str]) -> Outcome {
+        fs::write(self.job.path("credentials.json"), credentials).unwrap();
+        let base = self.job.emulator.http_url();
+        let fixed = [
+            "trust",
+            "apply",
+            "credentials.json",
+            "--subscription-id",
+            world::SUBSCRIPTION,
+            "--resource-group",
+            "contoso-prod",
+            "--identity",
+            identity,
+            "--resource-manager",
+            &base,
+        ];
+        let mut command = self.job.command(&[&fixed, arguments].concat());
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.job.directory.path().display()));
+        let outcome = Outcome::of(&command.output().unwrap());
+        assert!(!outcome.all().contains(&self.token), "the operator's token is shown");
+        outcome
+    }
+
+    fn writes(&self) -> Vec<String> {
+        let requests = self.job.emulator.requests().into_iter();
+        let writes = requests.filter(|request| request.kind == "arm" && request.method == "PUT");
+        writes
+            .map(|request| format!("{} {}", request.status, request.path.rsplit('/').next().unwrap()))
+            .collect()
+    }
+}
+
+fn credentials(arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_azfed"));
+    command.args(["trust", "github", "--repo", "contoso/infra", "--as", "json"]).args(arguments).env_clear();
+    Outcome::of(&command.output().unwrap()).stdout
+}
+
+const READER: [&str; 4] =
+    ["--role", "Reader", "--scope", "/subscriptions/44444444-4444-4444-8444-444444444444"];
+
+#[test]
+fn a_new_identity_and_then_its_job_logs_in() {
+    let operator = Operator::new();
+    let wanted = credentials(&["--environment", "staging", "--branch", "main"]);
+    let arguments = [&["--location", "westeurope"], &READER[..]].concat();
+    let plan = operator.apply("infra-staging", &wanted, &arguments);
+    assert_shown!("apply_plan", operator.job.show(&plan));
+    assert_eq!(operator.writes(), Vec::<String>::new(), "a plan changes nothing");
+    // Azure is busy with another write, and does not know the new identity everywhere yet
+    operator.job.emulator.fault(Fault {
+        kind: "arm".to_owned(),
+        times: 1,
+        after: 4,
+        late_ms: 0,
+        action: Action::Status {
+            status: 409,
+            body: r#"{"error":{"code":"ConcurrentFederatedIdentityCredentialsWritesForSingleManagedIdentity","message":"busy"}}"#.to_owned(),
+            headers: BTreeMap::new(),
+        },
+    });
+    let done = operator.apply("infra-staging", &wanted, &[&arguments[..], &["--yes"]].concat());
+    assert_shown!("apply_done", operator.job.show(&done));
+    let writes = operator.writes();
+    let successful: Vec<&str> = writes.iter().filter_map(|write| write.strip_prefix("201 ")).collect();
+    assert_eq!(successful[..3], ["infra-staging", "infra-staging", "infra-main"], "{writes:?}");
+    // what it says is so: the described job logs in to the same Azure
+    let job = {
+        let overrides = JobOverrides {
+            subject: Some("repo:contoso/infra:environment:staging".to_owned()),
+            ..JobOverrides::default()
+        };
+        operator.job.emulator.platform_env(Platform::Github, &overrides)
+    };
+    let mut login = operator.job.command(&["login", "--client-id", world::BARE_IDENTITY, "--no-keep-fresh"]);
+    login.envs(job).env("GITHUB_ACTIONS", "true");
+    let login = Outcome::of(&login.output().unwrap());
+    assert_eq!(login.code, Some(0), "{}", login.stderr);
+    // and once more: nothing to do but the role, which is there
+    let before = operator.writes().len();
+    let again = operator.apply("infra-staging", &wanted, &[&READER[..], &["--yes"]].concat());
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(
+        again.stdout.starts_with("keep    identity infra-staging in contoso-prod: client 77777777-"),
+        "{}",
+        again.stdout
+    );
+    assert_eq!(again.stdout.matches("\nkeep    credential ").count(), 2, "{}", again.stdout);
+    assert_eq!(operator.writes()[before..].iter().map(|write| &write[..4]).collect::<Vec<_>>(), ["409 "]);
+}
+
+#[test]
+fn what_is_there_stays_or_is_named_before_it_changes() {
+    let operator = Operator::new();
+    let same = credentials(&["--environment", "prod"]);
+    let outcome = operator.apply("infra-prod", &same, &[]);
+    let expected = "keep    identity infra-prod in contoso-prod: client 11111111-1111-4111-8111-111111111111\n\
+                    keep    credential prod for repo:contoso/infra:environment:prod\n\n\
+                    a job of environment `prod` in GitHub repository contoso/infra can log in:\n    \
+                    azfed login --client-id 11111111-1111-4111-8111-111111111111 --tenant-id 22222222-2222-4222-8222-222222222222 \
+                    --subscription-id 44444444-4444-4444-8444-444444444444\n\
+                    what is new takes Entra some minutes: `--wait-for-propagation 2m` for a job that starts at once\n";
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), expected), "{}", outcome.stderr);
+    let other = credentials(&["--environment", "Prod", "--name", "prod"]);
+    let outcome = operator.apply("infra-prod", &other, &[]);
+    assert!(
+        outcome.stdout.contains("change  credential prod for repo:contoso/infra:environment:Prod; it was for repo:contoso/infra:environment:prod\n"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(
+        outcome.stderr.ends_with("azfed: nothing was changed: say `--yes` to go on\n"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(operator.writes(), Vec::<String>::new());
+    assert_eq!(operator.apply("infra-prod", &other, &["--yes"]).code, Some(0));
+    assert_eq!(operator.writes(), ["201 prod"]);
+}
+
+#[test]
+fn what_cannot_be_done_changes_nothing() {
+    let operator = Operator::new();
+    let one = credentials(&["--environment", "prod"]);
+    let environments: Vec<String> =
+        (0..20).flat_map(|number| ["--environment".to_owned(), format!("e{number}")]).collect();
+    let twenty = credentials(&environments.iter().map(String::as_str).collect::<Vec<_>>());
+    for (identity, wanted, arguments, code, said) in [
+        ("new", one.as_str(), &[][..], 2, "there is no identity new yet, and `--location` does not say"),
+        ("../x", &one, &[], 2, "`../x` is no name of an identity"),
+        ("infra-prod", "[{}]", &[], 2, "credential 1 has no subject"),
+        ("infra-prod", &twenty, &["--yes"], 2, "would have 21 federated credentials"),
+        (
+            "infra-prod",
+            &one,
+            &["--role", "Emperor", "--scope", "/subscriptions/x", "--yes"],
+            2,
+            "there is no role `Emperor` at /subscriptions/x",
+        ),
+        ("infra-prod", &one, &["--role", "Reader"], 2, "--scope"),
+        ("infra-prod", &one, &["--resource-group", "nowhere"], 2, "--resource-group"),
+    ] {
+        let outcome = operator.apply(identity, wanted, arguments);
+        assert_eq!(outcome.code, Some(code), "{identity} {arguments:?}: {}", outcome.all());
+        assert!(outcome.stderr.contains(said), "{identity} {arguments:?}: {}", outcome.stderr);
+    }
+    operator.az("echo 'ERROR: Please run az login' >&2; exit 1\n");
+    let outcome = operator.apply("infra-prod", &one, &[]);
+    assert_eq!(outcome.code, Some(3));
+    assert!(outcome.stderr.contains("there is no login of yours to do this with: az account get-access-token: ERROR: Please run az login\nazfed: hint: `az login` first"), "{}", outcome.stderr);
+    operator.az("echo '{\"accessToken\":\"not-a-token\"}'\n");
+    let outcome = operator.apply("infra-prod", &one, &[]);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("Azure Resource Manager refused to read the identity: 401"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(operator.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn doctor_reads_what_the_identity_has() {
+    let overrides = JobOverrides {
+        subject: Some("repo:contoso@100/infra@200:environment:prod".to_owned()),
+        ..JobOverrides::default()
+    };
+    let mut operator = Operator::new();
+    let environment = operator.job.emulator.platform_env(Platform::Github, &overrides);
+    operator.job.environment.extend(environment);
+    let base = operator.job.emulator.http_url();
+    let path = format!("{}:/usr/bin:/bin", operator.job.directory.path().display());
+    operator.job.set("PATH", &path);
+    let outcome = operator.job.run(&["doctor", "--with-arm", "--resource-manager", &base]);
+    assert_shown!(
+        "doctor_with_arm",
+        format!("exit code {}\n{}", outcome.code.unwrap(), operator.job.stable(&outcome.stdout))
+    );
+    assert_eq!(operator.job.leaks(&outcome.all()), Vec::<String>::new());
+    operator.job.set("AZURE_CLIENT_ID", world::APPLICATION);
+    let outcome = operator.job.run(&["doctor", "--with-arm", "--resource-manager", &base]);
+    assert!(
+        outcome.stdout.contains("failed   credentials    you see no managed identity with this client id"),
+        "{}",
+        outcome.stdout
+    );
+}
