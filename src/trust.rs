@@ -167,9 +167,18 @@ impl Trust {
             subject: subject::github(&repository, context, workflow.as_deref()),
         });
         let mut trust = Self::new(jobs.collect(), options)?;
+        let jobs_first = trust.credentials.first().map_or("", |first| first.subject.as_str()).to_owned();
         if repository.ids.is_none() {
             trust.notes.extend([
                 format!("These subjects are classic. A repository that was made, renamed or moved after 2026-07-15, or that opted in, has immutable ones with ids; what it has says: gh api repos/{owner}/{name}/actions/oidc/customization/sub --jq .sub_claim_prefix"),
+                format!(
+                    "Immutable, the first of them is {}",
+                    jobs_first.replacen(
+                        &format!("repo:{owner}/{name}"),
+                        &format!("repo:{owner}@OWNER-ID/{name}@REPOSITORY-ID"),
+                        1
+                    )
+                ),
                 format!("If that has `@` in it, add --immutable \"$(gh api repos/{owner}/{name} --jq '\"\\(.owner.id)/\\(.id)\"')\""),
             ]);
         }

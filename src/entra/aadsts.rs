@@ -164,7 +164,7 @@ pub static TABLE: &[Row] = &[
         codes: &[700_024],
         class: Class::Fresh,
         meaning: "the token is outside the time in which it is valid",
-        fix: "log in shortly before the token is used, and check this machine's clock",
+        fix: "log in shortly before the token is used, or let the login be renewed (docs/long-jobs.md); check this machine's clock",
         shows_command: false,
     },
     Row {

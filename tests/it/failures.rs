@@ -1,6 +1,7 @@
 //! One table of everything that goes wrong: the right exit code, the same words, nothing left, nothing leaked.
 
 use std::{
+    fmt::Write,
     fs,
     time::{Duration, Instant},
 };
@@ -333,4 +334,50 @@ fn platforms_that_give_nothing() {
 #[test]
 fn entra_that_refuses_or_fails() {
     check(entra());
+}
+
+/// Every number of the table, from Entra's answer to what a user reads, and one that the table does not have.
+#[test]
+fn each_of_entras_codes_gives_its_fix() {
+    let job = Job::new(Github);
+    let mut shown = String::new();
+    let codes = azfed::entra::aadsts::TABLE.iter().flat_map(|row| row.codes).copied().chain([123_456]);
+    for code in codes {
+        job.emulator.reset();
+        job.emulator.fault(Fault {
+            kind: "entra.token".to_owned(),
+            times: 0,
+            after: 0,
+            late_ms: 0,
+            action: Action::Aadsts { code },
+        });
+        let outcome = job.run(&["login", "--timeout", "2"]);
+        assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new(), "AADSTS{code}");
+        assert!(
+            outcome.stderr.contains("azfed: hint: "),
+            "AADSTS{code} has no next step: {}",
+            outcome.stderr
+        );
+        let explained = format!("docs/errors.md#aadsts{code}");
+        let is_known = azfed::entra::aadsts::row(code).is_some();
+        assert!(
+            !is_known || outcome.stderr.contains("docs/errors.md#aadsts"),
+            "{explained}: {}",
+            outcome.stderr
+        );
+        // what it presented is the same each time, and in other snapshots
+        let said: Vec<&str> = outcome
+            .stderr
+            .lines()
+            .filter(|line| {
+                !line.contains("; trying again in ") && !line.starts_with("    ") && !line.starts_with("::")
+            })
+            .filter(|line| {
+                !line.starts_with("  presented") && !line.starts_with("  asked for") && !line.is_empty()
+            })
+            .collect();
+        writeln!(shown, "AADSTS{code}: exit code {}\n{}\n", outcome.code.unwrap(), said.join("\n")).unwrap();
+    }
+    assert!(job.left_in_temp().is_empty());
+    assert_shown!("every_code", job.stable(&shown));
 }
