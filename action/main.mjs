@@ -72,7 +72,7 @@ async function binary() {
 }
 
 function options() {
-  const named = ["client-id", "tenant-id", "subscription-id", "audience", "authority-host", "for", "timeout"];
+  const named = ["client-id", "tenant-id", "subscription-id", "audience", "authority-host", "for", "timeout", "identity-map", "wait-for-propagation"];
   const list = named.filter(input).map((name) => `--${name}=${input(name)}`);
   if (input("environment")) list.push(`--cloud=${input("environment")}`);
   for (const scope of input("scopes").split("\n").map((line) => line.trim()).filter(Boolean)) list.push(`--scope=${scope}`);

@@ -179,7 +179,7 @@ impl Trust {
                         1
                     )
                 ),
-                format!("If that has `@` in it, add --immutable \"$(gh api repos/{owner}/{name} --jq '\"\\(.owner.id)/\\(.id)\"')\""),
+                format!("If sub_claim_prefix has `@` in it, add --immutable \"$(gh api repos/{owner}/{name} --jq '\"\\(.owner.id)/\\(.id)\"')\""),
             ]);
         }
         if workflow.is_some() {

@@ -160,6 +160,13 @@ def github_inputs_are_arguments_and_nothing_else(context):
     assert done.code == 1 and "client-id: <client id>" in done.stdout and "sentinel" not in done.stdout, done.show()
     step = Step(context, checkout(context), auth_type="IDENTITY")
     assert step.main(AZFED_BINARY=context.azfed).code == 1
+    identities = os.path.join(context.directory(), "identities.json")
+    with open(identities, "w", encoding="ascii") as file:
+        file.write('{"identities": [{"environment": "prod", "client_id": "%s"}]}' % IDENTITY)
+    step = Step(context, checkout(context), client_id="", identity_map=identities, wait_for_propagation="2m")
+    done = step.main(AZFED_BINARY=context.azfed)
+    assert done.code == 0 and f"as {IDENTITY}" in done.stderr, done.show()
+    step.post(AZFED_BINARY=context.azfed)
     step = Step(context, checkout(context), environment="azureusgovernment", scopes=" https://vault.azure.net \n\n")
     context.emulator.forget()
     done = step.main(AZFED_BINARY=context.azfed)

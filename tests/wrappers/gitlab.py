@@ -1,6 +1,7 @@
 """The GitLab component: in gitlab-ci-local, and its shell where there is hardly anything."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -77,6 +78,13 @@ def gitlab_the_pinned_file_is_downloaded_verified_and_run(context):
             after = job.finish(shell)
             assert after.code == 0 and "azfed: removed " in after.stderr and job.left() == [], f"{shell}: {after.show()} {job.left()}"
             assert not secrets_in(context.emulator, done.stdout + done.stderr)
+        identities = os.path.join(context.directory(), "identities.json")
+        with open(identities, "w", encoding="ascii") as file:
+            json.dump({"tenant_id": TENANT, "identities": [{"branch": "main", "client_id": IDENTITY}]}, file)
+        job = Job(context, text, **{"download-url": mirror.url, "identity-map": identities, "tenant-id": "", "subscription-id": ""})
+        done = job.run('echo "identity $ARM_CLIENT_ID"')
+        assert done.code == 0 and f"identity {IDENTITY}" in done.stdout, done.show()
+        job.finish()
         job = Job(context, text, **{"download-url": mirror.url, "endpoints": "true"})
         done = job.run('echo "endpoint $IDENTITY_ENDPOINT"')
         assert done.code == 0 and "endpoint http://127.0.0.1:" in done.stdout, done.show()
