@@ -478,6 +478,44 @@ for one_kind, options in ((GitHub, ()), (AzureDevOps, ()), (Pod, ("--keep-fresh"
     stays_valid_on(one_kind, *options)
 
 
+@case
+def az_creates_what_trust_prints_and_the_job_logs_in(context):
+    """The printed commands, run by the real az; then the job that they are for, which was refused before."""
+    if not context.has("az"):
+        return "az is left out"
+    emulator = context.emulator
+    try:
+        operator = context.job(GitHub)
+        login(operator)
+        path = f"{context.clients.venv}:{operator.base()['PATH']}"
+        for number, (kind, subject, described) in enumerate((
+            (GitHub, "repo:contoso/infra:environment:it's%3A staging", ("github", "--repo", "contoso/infra", "--environment", "it's: staging")),
+            (GitLab, "project_path:contoso/infra:ref_type:tag:ref:v1", ("gitlab", "--server", "https://gitlab.example.com", "--project", "contoso/infra", "--tag", "v1")),
+        )):
+            job = context.job(kind, subject=urllib.parse.quote(subject))
+            assert job.run("login", *WHO).code == 4
+            printed = operator.run("trust", *described, "--identity", "infra-prod", "--resource-group", "contoso-prod", "--name", f"printed-{number}")
+            assert printed.code == 0, printed.show()
+            created = execute(["sh", "-c", printed.stdout], {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"})
+            assert created.code == 0 and json.loads(created.stdout)["subject"] == subject, created.show()
+            listed = execute(["az", "identity", "federated-credential", "list", "--identity-name", "infra-prod", "--resource-group", "contoso-prod"],
+                             {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"})
+            file = os.path.join(job.workspace, "credentials.json")
+            with open(file, "w", encoding="utf-8") as credentials:
+                credentials.write(expect(listed, "az identity federated-credential list"))
+            checked = job.run("trust", "check", file)
+            assert (checked.code, checked.stdout) == (0, f"the credential `printed-{number}` matches\n"), checked.show()
+            login(job)
+            job.run("logout")
+        # the same by azfed itself, with az as the operator's login
+        applied = operator.run("trust", "apply", file, "--subscription-id", SUBSCRIPTION, "--resource-group", "contoso-prod",
+                               "--identity", "infra-apply", "--location", "westeurope", "--yes", PATH=path)
+        assert applied.code == 0 and "created printed-1" in applied.stderr, applied.show()
+        operator.run("logout")
+    finally:
+        emulator.call("POST", "reset")
+
+
 def refused_on(kind):
     def test(context):
         runner = context.job(kind, subject="repo:contoso/infra:environment:staging")
