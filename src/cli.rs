@@ -225,6 +225,9 @@ pub struct GithubTrust {
     /// JSON file of identities: prints every credential that it needs, instead of those named by flags
     #[arg(long, value_name = "FILE")]
     pub identity_map: Option<PathBuf>,
+    /// Print flexible credentials (preview): `*` in names, checked with the repository's id; needs --immutable
+    #[arg(long, requires = "immutable")]
+    pub flexible: bool,
     /// What to print
     #[command(flatten)]
     pub options: TrustOptions,
@@ -248,6 +251,12 @@ pub struct GitlabTrust {
     /// JSON file of identities: prints every credential that it needs, instead of those named by flags
     #[arg(long, value_name = "FILE")]
     pub identity_map: Option<PathBuf>,
+    /// Print flexible credentials (preview): `*` in names, checked with the project's id; needs --project-id
+    #[arg(long, requires = "project_id")]
+    pub flexible: bool,
+    /// The project's id, for flexible credentials
+    #[arg(long, value_name = "NUMBER")]
+    pub project_id: Option<u64>,
     /// What to print
     #[command(flatten)]
     pub options: TrustOptions,

@@ -475,7 +475,7 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Check(check) => return check_trust(check, env, ui).await,
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
     };
-    sink::stdout(&trust.render(form))?;
+    sink::stdout(&trust.render(form)?)?;
     Ok(0)
 }
 

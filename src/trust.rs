@@ -82,10 +82,33 @@ pub struct Credential {
     pub subject: String,
     /// Audience.
     pub audience: String,
+    /// In place of the subject: what claims must be (flexible credentials).
+    pub expression: Option<String>,
     /// Name of the identity that it is for.
     pub identity: String,
     /// The identity's resource group.
     pub resource_group: String,
+}
+
+impl Credential {
+    /// The first version of Microsoft.ManagedIdentity that has what this credential needs.
+    fn api_version(&self) -> &'static str {
+        if self.expression.is_some() { "2025-01-31-preview" } else { "2023-01-31" }
+    }
+
+    /// As Azure Resource Manager has it.
+    fn properties(&self, literal: fn(&str) -> String) -> serde_json::Value {
+        let mut properties =
+            json!({ "issuer": literal(&self.issuer), "audiences": [literal(&self.audience)] });
+        match &self.expression {
+            Some(expression) => {
+                properties["claimsMatchingExpression"] =
+                    json!({ "value": literal(expression), "languageVersion": 1 });
+            }
+            None => properties["subject"] = json!(literal(&self.subject)),
+        }
+        properties
+    }
 }
 
 /// What to create, and what to know about it.
@@ -100,6 +123,8 @@ struct Job {
     name: String,
     issuer: String,
     subject: String,
+    /// The claim that a flexible credential must name beside the subject, and its value.
+    anchor: Option<(&'static str, u64)>,
     /// Name and resource group of its identity, where a map has them.
     identity: Option<(String, Option<String>)>,
 }
@@ -113,9 +138,9 @@ fn wanted_by(map: &IdentityMap, is_gitlab: bool) -> Result<Vec<Wanted>, Error> {
         let context = if let (Some(name), false) = (&entry.environment, is_gitlab) {
             Context::Environment(plain("environment", name)?)
         } else if let Some(name) = &entry.branch {
-            Context::Branch(reference("branch", name)?)
+            Context::Branch(reference("branch", false, name)?)
         } else if let Some(name) = &entry.tag {
-            Context::Tag(reference("tag", name)?)
+            Context::Tag(reference("tag", false, name)?)
         } else if is_gitlab {
             return Err(Error::Nothing(
                 "an entry of the map names an environment alone, which GitLab does not put into the subject: name its \
@@ -142,13 +167,16 @@ impl Trust {
         let repository = Repository { owner: owner.to_owned(), name: name.to_owned(), ids };
         let mut contexts: Vec<Wanted> = map.map_or_else(|| Ok(Vec::new()), |map| wanted_by(map, false))?;
         for environment in &described.environments {
-            contexts.push((Context::Environment(plain("--environment", environment)?), None));
+            contexts.push((
+                Context::Environment(plain_or_wild("--environment", described.flexible, environment)?),
+                None,
+            ));
         }
         for branch in &described.branches {
-            contexts.push((Context::Branch(reference("--branch", branch)?), None));
+            contexts.push((Context::Branch(reference("--branch", described.flexible, branch)?), None));
         }
         for tag in &described.tags {
-            contexts.push((Context::Tag(reference("--tag", tag)?), None));
+            contexts.push((Context::Tag(reference("--tag", described.flexible, tag)?), None));
         }
         if described.pull_request {
             contexts.push((Context::PullRequest, None));
@@ -158,10 +186,12 @@ impl Trust {
                 "say what the job runs for: --environment, --branch, --tag or --pull-request",
             ));
         }
+        let anchor = ids.filter(|_| described.flexible).map(|(_, id)| ("repository_id", id));
         let workflow = described.reusable_workflow.as_deref().map(workflow).transpose()?;
         let issuer = described.issuer.trim_end_matches('/').to_owned();
         let jobs = contexts.iter().map(|(context, identity)| Job {
             identity: identity.clone(),
+            anchor,
             name: format!("{name}-{}", context_name(context)),
             issuer: issuer.clone(),
             subject: subject::github(&repository, context, workflow.as_deref()),
@@ -204,20 +234,22 @@ impl Trust {
         let issuer = plain("--server", described.server.trim_end_matches('/'))?;
         let mut contexts: Vec<Wanted> = map.map_or_else(|| Ok(Vec::new()), |map| wanted_by(map, true))?;
         for branch in &described.branches {
-            contexts.push((Context::Branch(reference("--branch", branch)?), None));
+            contexts.push((Context::Branch(reference("--branch", described.flexible, branch)?), None));
         }
         for tag in &described.tags {
-            contexts.push((Context::Tag(reference("--tag", tag)?), None));
+            contexts.push((Context::Tag(reference("--tag", described.flexible, tag)?), None));
         }
         if contexts.is_empty() {
             return Err(Error::Nothing(
                 "say what the job runs for: --branch or --tag; GitLab's subject does not have the environment",
             ));
         }
+        let anchor = described.project_id.filter(|_| described.flexible).map(|id| ("project_id", id));
         let last = project.rsplit('/').next().unwrap_or_default().to_owned();
         let jobs = contexts.iter().filter_map(|(context, identity)| {
             Some(Job {
                 identity: identity.clone(),
+                anchor,
                 name: format!("{last}-{}", context_name(context)),
                 issuer: issuer.clone(),
                 subject: subject::gitlab(&project, context)?,
@@ -242,6 +274,7 @@ impl Trust {
                 issuer: format!("https://login.microsoftonline.com/{tenant}/v2.0"),
                 subject: subject::azure_devops_by_ids(tenant, organization, connection),
                 identity: None,
+                anchor: None,
             });
         }
         if let (Some(organization_name), Some(project), Some(connection)) =
@@ -254,6 +287,7 @@ impl Trust {
                 issuer: format!("https://vstoken.dev.azure.com/{organization}"),
                 subject: subject::azure_devops_by_names(&organization_name, &project, connection),
                 identity: None,
+                anchor: None,
             });
         }
         if jobs.is_empty() {
@@ -294,6 +328,7 @@ impl Trust {
             subject: subject::kubernetes(&namespace, &account),
             issuer,
             identity: None,
+            anchor: None,
         };
         Self::new(vec![job], options)
     }
@@ -305,7 +340,13 @@ impl Trust {
             if subject.is_empty() { Err(Error::Claim("subject")) } else { plain("subject", subject) }?;
         let last = subject.rsplit([':', '/']).next().unwrap_or_default();
         Self::new(
-            vec![Job { name: format!("azfed-{last}"), issuer, subject: subject.clone(), identity: None }],
+            vec![Job {
+                name: format!("azfed-{last}"),
+                issuer,
+                subject: subject.clone(),
+                identity: None,
+                anchor: None,
+            }],
             options,
         )
     }
@@ -344,8 +385,13 @@ impl Trust {
             let numbered = (2..=credentials.len() + 2).map(|number| format!("{name:.110}-{number}"));
             let name =
                 std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(name);
+            let expression = job.anchor.map(|(claim, id)| {
+                let operator = if job.subject.contains('*') { "matches" } else { "eq" };
+                format!("claims['sub'] {operator} '{}' and claims['{claim}'] eq '{id}'", job.subject)
+            });
             credentials.push(Credential {
                 name,
+                expression,
                 issuer: job.issuer,
                 subject: job.subject,
                 audience: options.audience(),
@@ -359,6 +405,9 @@ impl Trust {
                 notes.push(format!("{most} credentials: an identity can have {MOST}."));
             }
             _ => {}
+        }
+        if credentials.iter().any(|credential| credential.expression.is_some()) {
+            notes.push("Flexible credentials are a preview: a managed identity may refuse them (an app registration takes them), and `azfed trust check` cannot judge them.".to_owned());
         }
         Ok(Self { credentials, notes })
     }
@@ -388,15 +437,21 @@ impl Trust {
     }
 
     /// As one of the owner's tools takes it.
-    pub fn render(&self, form: Form) -> String {
-        match form {
+    pub fn render(&self, form: Form) -> Result<String, Error> {
+        let is_flexible = self.credentials.iter().any(|credential| credential.expression.is_some());
+        Ok(match form {
             Form::Az => self.az(),
+            Form::Terraform | Form::TerraformAzurerm4 if is_flexible => {
+                return Err(Error::Nothing(
+                    "azurerm has no resource for flexible credentials: say --as az, bicep, arm or json",
+                ));
+            }
             Form::Terraform => self.terraform(5),
             Form::TerraformAzurerm4 => self.terraform(4),
             Form::Bicep => self.bicep(),
             Form::Arm => self.arm(),
             Form::Json => self.json(),
-        }
+        })
     }
 
     /// The notes as comments; each is one line.
@@ -426,12 +481,15 @@ impl Trust {
         for credential in &self.credentials {
             let _ = writeln!(
                 out,
-                "az identity federated-credential create --identity-name {} --resource-group {} \\\n  --name {} --issuer {} \\\n  --subject {} \\\n  --audiences {}",
+                "az identity federated-credential create --identity-name {} --resource-group {} \\\n  --name {} --issuer {} \\\n  {} \\\n  --audiences {}",
                 word(&credential.identity),
                 word(&credential.resource_group),
                 word(&credential.name),
                 word(&credential.issuer),
-                word(&credential.subject),
+                credential.expression.as_ref().map_or_else(
+                    || format!("--subject {}", word(&credential.subject)),
+                    |expression| format!("--cme-version 1 --cme-value {}", word(expression)),
+                ),
                 word(&credential.audience),
             );
         }
@@ -504,12 +562,21 @@ impl Trust {
             let label = format!("credential{}", number + 1);
             let _ = write!(
                 out,
-                "\nresource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials@2023-01-31' = {{\n  \
-                 parent: {}\n  name: {}\n  properties: {{\n    issuer: {}\n    subject: {}\n    audiences: [\n      {}\n    ]\n  }}\n",
+                "\nresource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials@{}' = {{\n  \
+                 parent: {}\n  name: {}\n  properties: {{\n    issuer: {}\n    {}\n    audiences: [\n      {}\n    ]\n  }}\n",
+                credential.api_version(),
                 self.label(credential),
                 bicep(&credential.name),
                 bicep(&credential.issuer),
-                bicep(&credential.subject),
+                credential.expression.as_ref().map_or_else(
+                    || format!("subject: {}", bicep(&credential.subject)),
+                    |expression| {
+                        format!(
+                            "claimsMatchingExpression: {{\n      value: {}\n      languageVersion: 1\n    }}",
+                            bicep(expression)
+                        )
+                    },
+                ),
                 bicep(&credential.audience),
             );
             if let Some(last) = &last {
@@ -537,13 +604,9 @@ impl Trust {
                 last = Some((credential.identity.clone(), credential.name.clone()));
                 json!({
                     "type": TYPE,
-                    "apiVersion": "2023-01-31",
+                    "apiVersion": credential.api_version(),
                     "name": format!("{}/{}", credential.identity, credential.name),
-                    "properties": {
-                        "issuer": literal(&credential.issuer),
-                        "subject": literal(&credential.subject),
-                        "audiences": [literal(&credential.audience)],
-                    },
+                    "properties": credential.properties(literal),
                     "dependsOn": depends,
                 })
             })
@@ -562,12 +625,9 @@ impl Trust {
             .credentials
             .iter()
             .map(|credential| {
-                json!({
-                    "name": credential.name,
-                    "issuer": credential.issuer,
-                    "subject": credential.subject,
-                    "audiences": [credential.audience],
-                })
+                let mut one = credential.properties(str::to_owned);
+                one["name"] = json!(credential.name);
+                one
             })
             .collect();
         format!("{:#}\n", json!(list))
@@ -580,6 +640,10 @@ fn part(flag: &'static str, value: &str, reason: &'static str) -> Error {
 
 /// Something that stands in a subject as it is.
 fn plain(flag: &'static str, value: &str) -> Result<String, Error> {
+    plain_or_wild(flag, false, value)
+}
+
+fn plain_or_wild(flag: &'static str, wild: bool, value: &str) -> Result<String, Error> {
     if value.is_empty() {
         return Err(part(flag, value, "is empty"));
     }
@@ -593,15 +657,18 @@ fn plain(flag: &'static str, value: &str) -> Result<String, Error> {
     if value.contains("##vso[") || value.contains("##[") || value.starts_with("::") {
         return Err(part(flag, value, "has what a runner takes for a command"));
     }
-    if value.contains('*') {
+    if value.contains('*') && !wild {
         return Err(part(flag, value, WILDCARD));
+    }
+    if value.contains('\'') && wild {
+        return Err(part(flag, value, "has a quote, which no expression can hold"));
     }
     Ok(value.to_owned())
 }
 
 /// A branch or a tag (git-check-ref-format(1)).
-fn reference(flag: &'static str, value: &str) -> Result<String, Error> {
-    let value = plain(flag, value)?;
+fn reference(flag: &'static str, wild: bool, value: &str) -> Result<String, Error> {
+    let value = plain_or_wild(flag, wild, value)?;
     if value.starts_with("refs/") {
         return Err(part(flag, &value, "is a ref: say its name, without refs/heads/ or refs/tags/"));
     }

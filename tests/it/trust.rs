@@ -81,6 +81,60 @@ fn every_form() {
     assert_shown!("trust_kubernetes", printed(&pod));
 }
 
+#[test]
+fn flexible_ones() {
+    let github = [
+        "github",
+        "--repo",
+        "contoso/infra",
+        "--immutable",
+        "100/200",
+        "--branch",
+        "release/*",
+        "--environment",
+        "prod",
+        "--flexible",
+    ];
+    for form in ["az", "bicep", "arm", "json"] {
+        assert_shown!(format!("trust_flexible_{form}"), printed(&[&github[..], &["--as", form]].concat()));
+    }
+    let gitlab = [
+        "gitlab",
+        "--project",
+        "contoso/infra",
+        "--project-id",
+        "42",
+        "--tag",
+        "v*",
+        "--flexible",
+        "--as",
+        "json",
+    ];
+    assert!(
+        printed(&gitlab).contains(
+            r#""value": "claims['sub'] matches 'project_path:contoso/infra:ref_type:tag:ref:v*' and claims['project_id'] eq '42'""#
+        ),
+        "{}",
+        printed(&gitlab)
+    );
+    for (arguments, said) in [
+        (
+            &[&github[..], &["--as", "terraform"]].concat()[..],
+            "azurerm has no resource for flexible credentials",
+        ),
+        (&["github", "--repo", "a/b", "--branch", "x", "--flexible"], "--immutable"),
+        (&["gitlab", "--project", "a/b", "--branch", "x", "--flexible"], "--project-id"),
+        (
+            &["github", "--repo", "a/b", "--immutable", "1/2", "--environment", "it's", "--flexible"],
+            "has a quote",
+        ),
+    ] {
+        let outcome = trust(arguments);
+        assert_eq!(outcome.code, Some(2), "{arguments:?}");
+        assert!(outcome.stderr.contains(said), "{arguments:?}: {}", outcome.stderr);
+    }
+}
+
 fn fed(program: &str, arguments: &[&str], input: &str) -> Outcome {
     let mut child = Command::new(program)
         .args(arguments)
