@@ -507,6 +507,18 @@ def az_creates_what_trust_prints_and_the_job_logs_in(context):
             assert (checked.code, checked.stdout) == (0, f"the credential `printed-{number}` matches\n"), checked.show()
             login(job)
             job.run("logout")
+        # what a failed login prints, with the three names put in
+        job = context.job(GitHub, subject="repo:contoso/infra:ref:refs/heads/wrong")
+        failed = job.run("login", *WHO)
+        assert failed.code == 4, failed.show()
+        lines = iter(failed.stderr.splitlines())
+        first = next(line for line in lines if line.lstrip().startswith("az identity federated-credential create"))
+        command = "\n".join([first, next(lines), next(lines)])
+        for placeholder, value in (("<identity>", "infra-prod"), ("<group>", "contoso-prod"), ("<name>", "pasted")):
+            command = command.replace(placeholder, value)
+        expect(execute(["sh", "-c", command], {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"}), command)
+        login(job)
+        job.run("logout")
         # the same by azfed itself, with az as the operator's login
         applied = operator.run("trust", "apply", file, "--subscription-id", SUBSCRIPTION, "--resource-group", "contoso-prod",
                                "--identity", "infra-apply", "--location", "westeurope", "--yes", PATH=path)
