@@ -1,10 +1,6 @@
 //! A child process with a login that never expires: its environment, its signals, its end.
 
-use std::{
-    ffi::OsString,
-    io::{self, IsTerminal},
-    process::ExitStatus,
-};
+use std::{ffi::OsString, io, process::ExitStatus};
 
 use tokio::process::{Child, Command};
 
@@ -136,6 +132,8 @@ pub fn not_started(error: &io::Error) -> u8 {
 /// Waits for the child, and passes on the signals that come meanwhile.
 #[cfg(unix)]
 pub async fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    use std::io::IsTerminal;
+
     use rustix::process::{Pid, Signal, kill_process};
     use tokio::signal::unix::{SignalKind, signal};
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
