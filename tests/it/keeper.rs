@@ -80,10 +80,10 @@ fn it_renews_until_logout() {
         let first = fs::read_to_string(&file).unwrap();
         let mut last = first.clone();
         for _ in 0..2 {
-            wait_until("another assertion", 4, || fs::read_to_string(&file).unwrap() != last);
+            wait_until("another assertion", 15, || fs::read_to_string(&file).unwrap() != last);
             last = fs::read_to_string(&file).unwrap();
         }
-        wait_until("az has it too", 1, || az_assertion(&directory) == fs::read_to_string(&file).unwrap());
+        wait_until("az has it too", 10, || az_assertion(&directory) == fs::read_to_string(&file).unwrap());
         for name in
             ["assertion", "azure/service_principal_entries.json", "keeper/log", "keeper/lock", "keeper/pid"]
         {
@@ -147,7 +147,7 @@ fn it_ends_with_its_directory() {
     let pid = keeper_of(&directory);
     assert!(is_alive(pid));
     fs::remove_dir_all(&directory).unwrap();
-    wait_until("it has gone", 5, || !is_alive(pid));
+    wait_until("it has gone", 20, || !is_alive(pid));
     assert!(!directory.exists(), "nothing is made again");
 }
 
@@ -160,7 +160,7 @@ fn worker(job: &Job, name: &str, arguments: &str) -> std::process::Child {
     let mut worker = Command::new(&shell);
     worker.args(["-c", &script]).env_clear().envs(&job.environment).current_dir(job.directory.path());
     let worker = worker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until("the worker's login", 10, || fs::exists(&ready).unwrap());
+    wait_until("the worker's login", 30, || fs::exists(&ready).unwrap());
     worker
 }
 
@@ -175,7 +175,7 @@ fn it_ends_with_a_killed_runner_and_takes_the_login_along() {
         assert!(is_alive(pid), "its job goes on");
         worker.kill().unwrap();
         worker.wait().unwrap();
-        wait_until("it has gone", 5, || !is_alive(pid));
+        wait_until("it has gone", 20, || !is_alive(pid));
         assert!(job.left_in_temp().is_empty(), "{:?}", job.left_in_temp());
     }
 }
@@ -185,15 +185,15 @@ fn it_ends_with_the_shell_where_there_is_no_runner() {
     let mut job = Job::new(Platform::Kubernetes);
     job.set("PATH", "/usr/bin:/bin");
     let shell =
-        format!("{} login --keep-fresh; touch {}; sleep 1", env!("CARGO_BIN_EXE_azfed"), job.path("ready"));
+        format!("{} login --keep-fresh; touch {}; sleep 4", env!("CARGO_BIN_EXE_azfed"), job.path("ready"));
     let mut script = Command::new("setsid");
     script.args(["sh", "-c", &shell]).env_clear().envs(&job.environment);
     let mut script = script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until("the login", 10, || fs::exists(job.path("ready")).unwrap());
+    wait_until("the login", 30, || fs::exists(job.path("ready")).unwrap());
     let pid = keeper_of(&only_login(&job));
     assert!(is_alive(pid));
     script.wait().unwrap();
-    wait_until("it has gone", 5, || !is_alive(pid));
+    wait_until("it has gone", 20, || !is_alive(pid));
     assert!(job.left_in_temp().is_empty(), "{:?}", job.left_in_temp());
 }
 
@@ -205,7 +205,7 @@ fn it_knows_the_answers_of_a_platform_whose_job_is_over() {
     let directory = only_login(&job);
     let pid = keeper_of(&directory);
     refuse(&job, "github.assertion", 401);
-    wait_until("it has gone", 20, || !is_alive(pid));
+    wait_until("it has gone", 45, || !is_alive(pid));
     let log = fs::read_to_string(directory.join("keeper/log")).unwrap();
     assert_eq!(
         log.matches("not renewed: GitHub refused to issue an OIDC token: status 401").count(),
@@ -229,10 +229,10 @@ fn a_platform_that_is_away_for_a_while_is_asked_again() {
     let first = fs::read_to_string(directory.join("assertion")).unwrap();
     refuse(&job, "github.assertion", 503);
     let log = || fs::read_to_string(directory.join("keeper/log")).unwrap();
-    wait_until("it says so", 10, || log().contains("not renewed: gave up after 2 s"));
+    wait_until("it says so", 20, || log().contains("not renewed: gave up after 2 s"));
     assert!(is_alive(keeper_of(&directory)));
     job.emulator.reset();
-    wait_until("another assertion", 15, || fs::read_to_string(directory.join("assertion")).unwrap() != first);
+    wait_until("another assertion", 30, || fs::read_to_string(directory.join("assertion")).unwrap() != first);
     assert_eq!(job.leaks(&log()), Vec::<String>::new());
     job.run(&["logout"]);
 }
@@ -246,7 +246,7 @@ fn a_login_that_fails_leaves_none_running() {
     assert_eq!(outcome.code, Some(1), "{}", job.show(&outcome));
     assert!(job.left_in_temp().is_empty());
     let temp = job.path("temp");
-    wait_until("it has gone", 5, || {
+    wait_until("it has gone", 20, || {
         let processes =
             fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         !processes
@@ -302,7 +302,7 @@ fn a_killed_one_is_told_at_logout() {
     login(&job, &[]);
     let pid = keeper_of(&only_login(&job));
     assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-    wait_until("it has gone", 5, || !is_alive(pid));
+    wait_until("it has gone", 20, || !is_alive(pid));
     let outcome = job.run(&["logout"]);
     assert!(
         outcome.stderr.contains("had ended before; the end of its log: no word in its log"),
@@ -328,7 +328,7 @@ fn two_logins_are_kept_side_by_side() {
     let processes = [keeper_of(first), keeper_of(second)];
     assert!(processes[0] != processes[1] && processes.iter().all(|pid| is_alive(*pid)));
     let before = [az_assertion(first), az_assertion(second)];
-    wait_until("both are renewed", 5, || {
+    wait_until("both are renewed", 15, || {
         az_assertion(first) != before[0] && az_assertion(second) != before[1]
     });
     job.run(&["logout"]);
