@@ -50,7 +50,7 @@ pub enum Command {
     Assertion(AssertionArgs),
     /// Remove what this job's logins made, and only that
     Logout,
-    /// Go through the login step by step and say what is wrong; prints no token
+    /// Go through the login step by step, and say of each step: fine, or what is wrong and what to do
     Doctor(DoctorArgs),
     /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
     #[command(subcommand)]
@@ -155,21 +155,32 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub source: SourceArgs,
 
-    /// Ask nobody
-    #[arg(long)]
-    pub offline: bool,
+    /// Which clients the login is for
+    #[arg(
+        long = "for",
+        value_name = "CLIENTS",
+        value_delimiter = ',',
+        default_value = "terraform,az,sdk",
+        help_heading = "Hand-over"
+    )]
+    pub consumers: Vec<Consumer>,
 
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(long, help_heading = "Examination")]
     pub json: bool,
 
-    /// The identity's credentials, as `az identity federated-credential list` or ARM prints them, to compare with
-    #[arg(long, value_name = "FILE")]
-    pub credentials: Option<PathBuf>,
+    /// Stop before the network
+    #[arg(long, help_heading = "Examination", conflicts_with = "with_arm")]
+    pub offline: bool,
 
-    /// Read the identity's credentials from Azure Resource Manager, with your own az login, to compare with
-    #[arg(long, conflicts_with = "credentials")]
+    /// Read the identity's federated credentials with your own az login, not with the identity's
+    #[arg(long, help_heading = "Examination")]
     pub with_arm: bool,
+
+    /// Take the identity's federated credentials from a file, as `az identity federated-credential list` or ARM prints
+    /// them; `-` is stdin
+    #[arg(long, value_name = "FILE", help_heading = "Examination", conflicts_with = "with_arm")]
+    pub credentials: Option<PathBuf>,
 
     /// Azure Resource Manager's base URL, where it is not the cloud's own
     #[arg(long, value_name = "URL", help_heading = "Cloud")]

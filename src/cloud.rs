@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::{
-    identifiers::{Audience, Authority, Scope},
+    identifiers::{Audience, Authority, Endpoint, Scope},
     text,
 };
 
@@ -122,6 +122,11 @@ impl Cloud {
         parsed(self.audience)
     }
 
+    /// Azure Resource Manager.
+    pub fn resource_manager(&self) -> Endpoint {
+        parsed(self.resource_manager)
+    }
+
     /// The scope of Azure Resource Manager.
     pub fn resource_manager_scope(&self) -> Scope {
         parsed(self.resource_manager)
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn every_entry_parses() {
         for cloud in &CLOUDS {
-            let _ = (cloud.audience(), cloud.resource_manager_scope());
+            let _ = (cloud.audience(), cloud.resource_manager_scope(), cloud.resource_manager());
             for authority in cloud.authorities {
                 assert_eq!(Cloud::of_authority(&parsed(authority)), Some(cloud));
             }

@@ -194,11 +194,7 @@ impl Login {
         let target = Target::resolve(&args.identity.cloud, env)?;
         let output = output(args.output, env);
         if output == Output::Github {
-            for name in [names::github::ENV, names::github::OUTPUT] {
-                if !env.is_set(name) {
-                    return Err(Error::NotGitHub(name));
-                }
-            }
+            has_github_files(env)?;
         } else if args.output_access_token {
             return Err(Error::NoOutputs);
         }
@@ -289,7 +285,8 @@ pub fn timeout(args: &SourceArgs) -> Duration {
 }
 
 impl Identity {
-    pub(crate) fn resolve(args: &IdentityArgs, env: &Env, warnings: &mut Vec<String>) -> Result<Self, Error> {
+    /// Flags, else variables; what is odd about them goes to `warnings`.
+    pub fn resolve(args: &IdentityArgs, env: &Env, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let client =
             either(env, args.client_id.as_ref(), [names::azure::CLIENT_ID, names::arm::CLIENT_ID], warnings)?;
         let tenant =
@@ -393,20 +390,34 @@ fn either<T: FromStr<Err = Invalid> + Clone + PartialEq>(
     Ok(Some(value))
 }
 
-/// A client secret or certificate wins over federation in Terraform and in the SDKs' `EnvironmentCredential`.
-pub(crate) fn refuse_other_credentials(env: &Env, consumers: &BTreeSet<Consumer>) -> Result<(), Error> {
-    let table = [
-        (Consumer::Terraform, "Terraform", names::arm::CLIENT_SECRET),
-        (Consumer::Terraform, "Terraform", names::arm::CLIENT_CERTIFICATE),
-        (Consumer::Terraform, "Terraform", names::arm::CLIENT_CERTIFICATE_PATH),
-        (Consumer::Sdk, "the Azure SDKs", names::azure::CLIENT_SECRET),
-        (Consumer::Sdk, "the Azure SDKs", names::azure::CLIENT_CERTIFICATE_PATH),
-    ];
-    match table
-        .into_iter()
-        .find(|(consumer, _, variable)| consumers.contains(consumer) && env.is_set(variable))
-    {
-        Some((_, reader, variable)) => Err(Error::OtherCredential { variable, reader }),
+/// A client secret or certificate wins over federation in Terraform and in the SDKs' `EnvironmentCredential`: who
+/// prefers it, and in which variable it is.
+const OTHER_CREDENTIALS: [(Consumer, &str, &str); 5] = [
+    (Consumer::Terraform, "Terraform", names::arm::CLIENT_SECRET),
+    (Consumer::Terraform, "Terraform", names::arm::CLIENT_CERTIFICATE),
+    (Consumer::Terraform, "Terraform", names::arm::CLIENT_CERTIFICATE_PATH),
+    (Consumer::Sdk, "the Azure SDKs", names::azure::CLIENT_SECRET),
+    (Consumer::Sdk, "the Azure SDKs", names::azure::CLIENT_CERTIFICATE_PATH),
+];
+
+/// Each other credential that is set, and who would use it instead of the login.
+pub fn other_credentials(env: &Env) -> impl Iterator<Item = (Consumer, Error)> {
+    OTHER_CREDENTIALS
+        .iter()
+        .filter(|(_, _, variable)| env.is_set(variable))
+        .map(|&(consumer, reader, variable)| (consumer, Error::OtherCredential { variable, reader }))
+}
+
+fn refuse_other_credentials(env: &Env, consumers: &BTreeSet<Consumer>) -> Result<(), Error> {
+    other_credentials(env)
+        .find(|(consumer, _)| consumers.contains(consumer))
+        .map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Whether this is a step of a GitHub job, which has files for later steps.
+pub fn has_github_files(env: &Env) -> Result<(), Error> {
+    match [names::github::ENV, names::github::OUTPUT].into_iter().find(|name| !env.is_set(name)) {
+        Some(name) => Err(Error::NotGitHub(name)),
         None => Ok(()),
     }
 }

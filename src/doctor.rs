@@ -1,465 +1,730 @@
-//! The login, step by step: what is fine, what is wrong, what could not be tried. Offline first, then online.
+//! `azfed doctor`: a login step by step; of each step: fine, or what is wrong and what to do.
+//!
+//! A step fails where a login would fail, and warns where a login works but later steps may not. After a failed step it
+//! goes on as far as that makes sense.
+
+pub mod azure;
+mod offline;
+pub mod report;
 
 use std::{
-    fmt::Write,
-    fs,
-    path::Path,
+    future::Future,
     rc::Rc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    assertion::Assertion,
-    cli::{Consumer, DoctorArgs, SourceArgs},
-    clock,
-    config::{self, Identity, Target},
-    entra::AccessToken,
-    env::{Env, names},
-    error::Error,
-    http::{self, Http},
-    identifiers::Endpoint,
-    nearest,
+    assertion::{Assertion, Claims},
+    cli::{DoctorArgs, Form, TrustOptions},
+    cloud::Cloud,
+    config::{Identity, Target},
+    entra::{
+        self, AccessToken, Refusal,
+        aadsts::{self, Class},
+    },
+    env::Env,
+    error::{self, Error},
+    http::{self, Answer, Http},
+    identifiers::{Endpoint, SubscriptionId},
+    identity_map::IdentityMap,
+    nearest::{self, Credential, Outcome},
     platform::Platform,
-    run::Exchange,
+    run::{self, Exchange},
+    secret::Secret,
+    sink::github,
     subject, text,
-    trust::apply,
+    trust::{Trust, apply},
     ui::Ui,
 };
 
-/// A clock that is further off makes assertions look expired or not yet valid.
-const TOLERATED_SKEW: u64 = 300;
+use self::{
+    azure::{ManagedIdentity, ResourceManager},
+    report::{Report, Status, Step},
+};
 
-/// How a step went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Fine.
-    Ok,
-    /// Works, and will hurt.
-    Warning,
-    /// Wrong.
-    Failed,
-    /// Not tried.
-    Skipped,
+/// A clock that is further away than this is worth a word: answers take their time, and `Date` has no fractions.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
+/// The most federated credentials that an identity can have (Microsoft Learn "Workload identity federation
+/// considerations").
+const MOST_CREDENTIALS: usize = 20;
+/// Azure DevOps' older issuer, which ends on 2027-07-01 (azure-devops-docs
+/// `docs/pipelines/release/troubleshoot-workload-identity.md`).
+const ENDING_ISSUER: &str = "https://vstoken.dev.azure.com/";
+
+const OFFLINE: &str = "not tried: --offline";
+
+/// Everything that is known before the first request.
+struct Examination<'a> {
+    args: &'a DoctorArgs,
+    env: &'a Env,
+    ui: &'a Rc<Ui>,
+    target: Result<Target, Error>,
+    identity: Result<Identity, Option<Error>>,
+    platform: Result<Platform, Error>,
+    http: Option<Http>,
+    resource_manager: Endpoint,
 }
 
-impl Status {
-    /// One word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        }
-    }
-}
-
-/// One step.
-#[derive(Debug)]
-pub struct Step {
-    /// Its name, which stays.
-    pub id: &'static str,
-    /// How it went.
-    pub status: Status,
-    /// In one line.
-    pub summary: String,
-    /// What belongs to it, a line each.
-    pub details: Vec<String>,
-}
-
-/// All steps.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// In their order.
-    pub steps: Vec<Step>,
-    /// What the login's would be.
-    pub exit_code: u8,
-}
-
-impl Report {
-    fn add(&mut self, id: &'static str, status: Status, summary: impl Into<String>, details: Vec<String>) {
-        self.steps.push(Step { id, status, summary: text::one_line(&summary.into()), details });
-    }
-
-    /// A step that failed, in the words that `login` would have for it.
-    fn fail(&mut self, id: &'static str, error: &Error) {
-        if self.exit_code == 0 {
-            self.exit_code = error.exit_code();
-        }
-        let rendered = error.render();
-        let lines =
-            rendered.lines().skip(1).map(|line| line.strip_prefix("azfed: ").unwrap_or(line).to_owned());
-        self.add(id, Status::Failed, error.to_string(), lines.filter(|line| !line.is_empty()).collect());
-    }
-
-    fn skip(&mut self, ids: &[&'static str], why: &str) {
-        for id in ids {
-            self.add(id, Status::Skipped, why, Vec::new());
-        }
-    }
-
-    /// For people. No line starts with foreign text.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        for step in &self.steps {
-            let _ = writeln!(out, "{:8} {:14} {}", step.status.as_str(), step.id, text::inert(&step.summary));
-            for line in &step.details {
-                let _ = writeln!(out, "           {}", text::inert(line));
-            }
-        }
-        let count = |status| self.steps.iter().filter(|step| step.status == status).count();
-        let logs_in = self.steps.iter().any(|step| step.id == "exchange" && step.status == Status::Ok);
-        let verdict = match (count(Status::Failed), count(Status::Warning)) {
-            (0, 0) if logs_in => "this job can log in".to_owned(),
-            (0, _) if logs_in => "this job can log in; see the warnings".to_owned(),
-            (0, _) => "nothing is wrong as far as it was tried".to_owned(),
-            (failed, _) => format!("{failed} failed"),
-        };
-        let _ = writeln!(out, "\n{verdict}");
-        out
-    }
-
-    /// For machines.
-    pub fn json(&self) -> String {
-        let steps: Vec<Value> = self
-            .steps
-            .iter()
-            .map(|step| {
-                json!({ "id": step.id, "status": step.status.as_str(), "summary": step.summary, "details": step.details })
-            })
-            .collect();
-        let ok = self.steps.iter().all(|step| step.status != Status::Failed);
-        format!("{:#}\n", json!({ "ok": ok, "exit_code": self.exit_code, "steps": steps }))
-    }
-}
-
-/// Goes through the login.
+/// Goes through a login.
 pub async fn examine(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Report {
+    let target = Target::resolve(&args.identity.cloud, env).map_err(Error::from);
+    let audience = target.as_ref().map_or_else(|_| Cloud::public().audience(), |to| to.audience.clone());
+    let platform = Platform::detect(env, &args.source, &audience).map_err(Error::from);
+    let is_minted = platform.as_ref().is_ok_and(|platform| platform.endpoint().is_some());
+    let chosen = match &args.identity.identity_map {
+        None => Ok(args.identity.clone()),
+        Some(file) if args.offline && is_minted => Err(IdentityMap::load(file).err().map(Error::from)),
+        Some(_) => {
+            let chosen = run::identify(&args.identity, &args.source, env, ui).await;
+            chosen.map(|(identity, _)| identity).map_err(Some)
+        }
+    };
+    let flags_come_from = if args.identity.identity_map.is_some() { "`--identity-map`" } else { "the flag" };
+    let (identity, args) = match chosen {
+        Ok(identity) => {
+            let resolved = Identity::resolve(&identity, env, &mut Vec::new());
+            (resolved.map_err(|error| Some(error.into())), &DoctorArgs { identity, ..args.clone() })
+        }
+        Err(error) => (Err(error), args),
+    };
+    let cloud = target.as_ref().map_or_else(|_| Cloud::public(), |target| target.cloud);
+    let resource_manager = args.resource_manager.clone().unwrap_or_else(|| cloud.resource_manager());
+
     let mut report = Report::default();
-    let settings = settings(args, env, &mut report);
-    network(env, &mut report);
-    let target = Target::resolve(&args.identity.cloud, env).ok();
-    let platform = target.as_ref().and_then(|target| platform(env, &args.source, target, &mut report));
-    let rest = ["assertion", "credentials", "entra", "clock", "exchange", "subscriptions"];
-    let (Some(target), Some(platform)) = (target, platform) else {
-        report.skip(&rest, "the step before it failed");
-        return report;
-    };
-    if args.offline && platform.endpoint().is_some() {
-        report.skip(&rest, "`--offline`: the platform would have to be asked");
-        return report;
-    }
-    let exchange = match Exchange::prepare(env, &args.source, &target, settings.as_ref(), ui) {
-        Ok(exchange) => exchange,
-        Err(error) => {
-            report.fail("assertion", &error);
-            report.skip(&rest[1..], "the step before it failed");
-            return report;
-        }
-    };
-    let got = exchange.within(args.source.timeout, exchange.assertion()).await;
-    let assertion = match got {
-        Ok(assertion) => assertion,
-        Err(error) => {
-            report.fail("assertion", &error);
-            report.skip(&rest[1..], "there is no assertion");
-            return report;
-        }
-    };
-    say_assertion(&assertion, platform.endpoint().is_some(), &mut report);
-    let configured = match (&args.credentials, &settings) {
-        (Some(file), _) => Some(from_file(file)),
-        (None, Some(identity)) if args.with_arm && !args.offline => {
-            Some(from_resource_manager(args, env, &target, identity, ui).await)
-        }
-        _ => None,
-    };
-    compare(configured, &assertion, &target, &mut report);
-    if args.offline {
-        report.skip(&rest[2..], "`--offline`");
-        return report;
-    }
-    let Some(identity) = settings else {
-        report.skip(&rest[2..], "there is no identity to be");
-        return report;
-    };
-    if !entra(env, &target, &identity, args.source.timeout, &mut report).await {
-        report.skip(&["exchange", "subscriptions"], "Microsoft Entra was not reached");
-        return report;
-    }
-    let scope = target.cloud.resource_manager_scope();
-    let exchanged = exchange.access_token(&identity, &assertion, &scope);
-    match exchange.within(args.source.timeout, exchanged).await {
-        Ok((token, _)) => {
-            let minutes = token.life() / 60;
-            let summary = format!("Microsoft Entra takes this job as {}", identity.client);
-            let details = vec![format!("access token for {} for {minutes} minutes", scope.resource())];
-            report.add("exchange", Status::Ok, summary, details);
-            subscriptions(args, env, &target, &identity, &token, &mut report).await;
-        }
-        Err(error) => {
-            report.fail("exchange", &error);
-            report.skip(&["subscriptions"], "there is no access token");
-        }
-    }
+    report.push(offline::platform(&platform, args, env));
+    report.push(offline::variables(args, env));
+    report.push(offline::conflicts(args, env));
+    report.push(offline::cloud(&target, args));
+    report.push(offline::identity(&identity, args, flags_come_from, env));
+    let entra = target
+        .as_ref()
+        .ok()
+        .map(|to| to.authority.discovery_endpoint(identity.as_ref().ok().map(|id| &id.tenant)));
+    let mut endpoints = Vec::new();
+    endpoints.extend(platform.as_ref().ok().and_then(Platform::endpoint).map(|to| ("platform", to)));
+    endpoints.extend(entra.as_ref().map(|to| ("Entra", to)));
+    endpoints.push(("Resource Manager", &resource_manager));
+    let (network, http) = offline::network(&endpoints, env);
+    report.push(network);
+    report.push(offline::handover(identity.as_ref().ok(), env));
+
+    let examination = Examination { args, env, ui, target, identity, platform, http, resource_manager };
+    examination.online(entra.as_ref(), &mut report).await;
     report
 }
 
-/// Ids, cloud, and variables that contradict one another or this login.
-fn settings(args: &DoctorArgs, env: &Env, report: &mut Report) -> Option<Identity> {
-    let mut warnings = Vec::new();
-    let resolved = Target::resolve(&args.identity.cloud, env)
-        .and_then(|target| Ok((target, Identity::resolve(&args.identity, env, &mut warnings)?)));
-    let all = [Consumer::Terraform, Consumer::Az, Consumer::Sdk].into_iter().collect();
-    let other = config::refuse_other_credentials(env, &all).err();
-    if env.is_set(names::arm::OIDC_TOKEN) {
-        warnings.push("ARM_OIDC_TOKEN is set: Terraform prefers it to a login".to_owned());
+/// What became of the exchange.
+enum Exchanged {
+    Granted(Box<AccessToken>),
+    /// With whether a credential or identity that is too new could be why.
+    Failed {
+        /// That.
+        too_new: bool,
+    },
+    NotTried,
+}
+
+impl Examination<'_> {
+    /// The steps that may need the network, or that need what these give.
+    async fn online(&self, entra: Option<&Endpoint>, report: &mut Report) {
+        let prepared = match (&self.target, &self.platform, &self.http) {
+            (Ok(target), Ok(_), Some(_)) => {
+                let identity = self.identity.as_ref().ok();
+                Exchange::prepare(self.env, &self.args.source, target, identity, self.ui)
+                    .map_err(|error| Step::error("assertion", &error))
+            }
+            _ => Err(Step::skipped("assertion", "not tried: the steps before did not get so far")),
+        };
+        let (exchange, assertion) = match prepared {
+            Ok(exchange) => {
+                let assertion = self.assertion(&exchange, report).await;
+                (Some(exchange), assertion)
+            }
+            Err(step) => {
+                report.push(step);
+                (None, None)
+            }
+        };
+        let in_hand = || self.platform.as_ref().ok()?.claims_in_hand(self.ui);
+        let claims = assertion.as_ref().map(|assertion| assertion.claims.clone()).or_else(in_hand);
+
+        let reached = self.reach(entra, report).await;
+        let exchanged = match (&exchange, &assertion, &self.identity) {
+            _ if self.args.offline => {
+                report.push(Step::skipped("exchange", OFFLINE));
+                Exchanged::NotTried
+            }
+            (Some(exchange), Some(assertion), Ok(identity)) if reached => {
+                self.exchange(exchange, assertion, identity, report).await
+            }
+            (_, None, _) => {
+                report.push(Step::skipped("exchange", "not tried: there is no usable OIDC token"));
+                Exchanged::NotTried
+            }
+            (_, _, Err(_)) => {
+                report.push(Step::skipped("exchange", "not tried: there is no identity"));
+                Exchanged::NotTried
+            }
+            _ => {
+                report.push(Step::skipped("exchange", "not tried: Entra was not reached"));
+                Exchanged::NotTried
+            }
+        };
+        report.push(self.subscriptions(&exchanged).await);
+        report.push(self.credentials(claims.as_ref(), &exchanged).await);
     }
-    let (target, identity) = match resolved {
-        Ok(resolved) => resolved,
-        Err(error) => {
-            report.fail("settings", &error.into());
+
+    /// The platform's OIDC token: whether it comes, and what it says.
+    async fn assertion(&self, exchange: &Exchange, report: &mut Report) -> Option<Assertion> {
+        let id = "assertion";
+        if self.args.offline && exchange.is_minted() {
+            report.push(Step::skipped(
+                id,
+                "not tried: it takes a request to the platform, and --offline stops before",
+            ));
             return None;
         }
-    };
-    let mut details =
-        vec![format!("client        {}", identity.client), format!("tenant        {}", identity.tenant)];
-    details.extend(identity.subscription.iter().map(|id| format!("subscription  {id}")));
-    details.push(format!("authority     {}", target.authority.as_str()));
-    details.push(format!("audience      {}", target.audience));
-    let mut status = if warnings.is_empty() { Status::Ok } else { Status::Warning };
-    details.extend(warnings.iter().map(|warning| format!("warning: {}", text::one_line(warning))));
-    if let Some(other) = other {
-        // `login` refuses; what comes after can be tried all the same
-        status = Status::Failed;
-        report.exit_code = 2;
-        details.push(format!("error: {other}"));
-        details.extend(other.hints().iter().map(|hint| format!("hint: {}", hint.text)));
-    }
-    report.add("settings", status, format!("{}, ids well formed", target.cloud.name), details);
-    Some(identity)
-}
-
-/// Proxies and certificates, by the names of their variables.
-fn network(env: &Env, report: &mut Report) {
-    let proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
-    let certificates = [names::system::SSL_CERT_FILE, names::system::SSL_CERT_DIR];
-    let set = |names: &[&str]| {
-        let set: Vec<&str> = names.iter().copied().filter(|name| env.is_set(name)).collect();
-        if set.is_empty() { "none set".to_owned() } else { set.join(", ") }
-    };
-    let details =
-        vec![format!("proxy         {}", set(&proxies)), format!("certificates  {}", set(&certificates))];
-    match "https://login.microsoftonline.com".parse::<Endpoint>().ok().map(|any| Http::new(env, [&any])) {
-        Some(Err(error)) => report.fail("network", &error.into()),
-        _ => report.add("network", Status::Ok, "certificates of authorities are found", details),
-    }
-}
-
-fn platform(env: &Env, source: &SourceArgs, target: &Target, report: &mut Report) -> Option<Platform> {
-    match Platform::detect(env, source, &target.audience) {
-        Ok(platform) => {
-            let variables = platform.variables();
-            let found =
-                if variables.is_empty() { String::new() } else { format!("set: {}", variables.join(", ")) };
-            let details = if found.is_empty() { Vec::new() } else { vec![found] };
-            report.add("platform", Status::Ok, platform.describe(), details);
-            Some(platform)
-        }
-        Err(error) => {
-            report.fail("platform", &error.into());
-            None
-        }
-    }
-}
-
-fn say_assertion(assertion: &Assertion, minted: bool, report: &mut Report) {
-    let claims = &assertion.claims;
-    let shown = |value: &str| if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) };
-    let mut details = vec![
-        format!("issuer    {}", shown(&claims.iss)),
-        format!("subject   {}", shown(&claims.sub)),
-        format!("audience  {}", shown(&claims.aud.join(", "))),
-    ];
-    details.extend(subject::words(&claims.sub).map(|words| format!("that is   {}", text::one_line(&words))));
-    let life = if minted { claims.life() } else { claims.left(SystemTime::now()) };
-    let left = if minted { "lives" } else { "has yet to live" };
-    report.add("assertion", Status::Ok, format!("the OIDC token {left} {} s", life.as_secs()), details);
-}
-
-fn from_file(file: &Path) -> Result<Vec<nearest::Credential>, Error> {
-    let read =
-        fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|json| nearest::read(&json));
-    read.map_err(|reason| config::Error::Credentials { file: file.to_owned(), reason }.into())
-}
-
-/// The identity's credentials, as its owner sees them.
-async fn from_resource_manager(
-    args: &DoctorArgs,
-    env: &Env,
-    target: &Target,
-    identity: &Identity,
-    ui: &Ui,
-) -> Result<Vec<nearest::Credential>, Error> {
-    let unknown = |what: &str| apply::Error::Unknown(what.to_owned());
-    let subscription =
-        identity.subscription.as_ref().ok_or_else(|| unknown("the identity's subscription is not named"))?;
-    let base = resource_manager(args, target)
-        .ok_or_else(|| unknown("this cloud's Azure Resource Manager is not known"))?;
-    let token = apply::operators_token(target.cloud.resource_manager_scope().resource()).await?;
-    ui.mask(&token).map_err(|error| Error::Platform(crate::platform::Error::Mask(error)))?;
-    let http = Http::new(env, [&base])?;
-    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
-    let path = manager.path_of(subscription, identity.client.as_str()).await?;
-    let path =
-        path.ok_or_else(|| unknown("you see no managed identity with this client id in the subscription"))?;
-    Ok(manager.credentials(&path).await?)
-}
-
-fn resource_manager(args: &DoctorArgs, target: &Target) -> Option<Endpoint> {
-    args.resource_manager.clone().or_else(|| target.cloud.resource_manager_scope().resource().parse().ok())
-}
-
-/// Presented against configured, where it is known what is configured.
-fn compare(
-    configured: Option<Result<Vec<nearest::Credential>, Error>>,
-    assertion: &Assertion,
-    target: &Target,
-    report: &mut Report,
-) {
-    match configured {
-        None => {
-            let how = "`--credentials FILE` or `--with-arm` compares with what the identity has";
-            report.add("credentials", Status::Skipped, how, Vec::new());
-        }
-        Some(Err(error)) => report.fail("credentials", &error),
-        Some(Ok(credentials)) => {
-            let presented = nearest::Presented::of(&assertion.claims, &target.audience);
-            let outcome = nearest::compare(&presented, &credentials);
-            let mut lines = outcome.render().into_iter();
-            let summary = lines.next().unwrap_or_default();
-            let matches = matches!(outcome, nearest::Outcome::Match(_));
-            if !matches && report.exit_code == 0 {
-                report.exit_code = 4;
+        match exchange.within(self.args.source.timeout, exchange.assertion()).await {
+            Ok(assertion) => {
+                report.push(describe(&assertion.claims, exchange.good_for(&assertion)));
+                Some(assertion)
             }
-            let status = if matches { Status::Ok } else { Status::Failed };
-            report.add("credentials", status, summary, lines.collect());
+            Err(error) => {
+                let step = Step::error(id, &error);
+                let in_hand =
+                    self.platform.as_ref().ok().and_then(|platform| platform.claims_in_hand(self.ui));
+                report.push(match in_hand {
+                    Some(claims) => step.with_table(&shown(&claims)),
+                    None => step,
+                });
+                None
+            }
         }
     }
-}
 
-/// Whether Entra is there and knows the tenant, and what time it has.
-async fn entra(
-    env: &Env,
-    target: &Target,
-    identity: &Identity,
-    timeout: Duration,
-    report: &mut Report,
-) -> bool {
-    let endpoint = target.authority.discovery_endpoint(&identity.tenant);
-    let answer = match ask(env, &endpoint, None, timeout).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            report.fail("entra", &error);
-            report.skip(&["clock"], "there is no clock to compare with");
+    /// Name resolution, TCP and TLS, this machine's clock, and whether it is Entra that answers.
+    async fn reach(&self, entra: Option<&Endpoint>, report: &mut Report) -> bool {
+        const STEPS: [&str; 4] = ["dns", "connection", "clock", "entra"];
+        let (Some(endpoint), Some(http), false) = (entra, &self.http, self.args.offline) else {
+            let why = if self.args.offline { OFFLINE } else { "not tried: see the steps before" };
+            for id in STEPS {
+                report.push(Step::skipped(id, why));
+            }
+            return false;
+        };
+        let resolved = self.resolve(endpoint).await;
+        let is_resolved = resolved.status() != Status::Failed;
+        report.push(resolved);
+        if !is_resolved {
+            for id in &STEPS[1..] {
+                report.push(Step::skipped(id, "not tried: the name of Entra's server was not found"));
+            }
             return false;
         }
-    };
-    let host = target.authority.host();
-    if answer.status == 200 {
-        report.add("entra", Status::Ok, format!("{host} is reached, and knows the tenant"), Vec::new());
-    } else {
-        let summary = format!("{host} answers {} for the tenant {}", answer.status, identity.tenant);
-        let hint = "hint: the tenant id is no secret: `az account show --query tenantId`".to_owned();
-        report.add("entra", Status::Warning, summary, vec![hint]);
-    }
-    let date = answer.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
-    match date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) {
-        Some(date) => {
-            let (theirs, ours) = (date.as_secs(), clock::now());
-            let skew = theirs.abs_diff(ours);
-            if skew <= TOLERATED_SKEW {
-                report.add("clock", Status::Ok, format!("within {} s of {host}'s", skew.max(1)), Vec::new());
-            } else {
-                let side = if ours > theirs { "ahead of" } else { "behind" };
-                let summary = format!("this machine's clock is {skew} s {side} {host}'s");
-                let hint = "hint: set it by NTP: tokens look expired, or not yet valid".to_owned();
-                report.add("clock", Status::Warning, summary, vec![hint]);
+        let answered = match http.channel(endpoint) {
+            Ok(channel) => self.in_time(endpoint, azure::get(&channel, endpoint, None)).await,
+            Err(error) => Err(error),
+        };
+        let connection = connected(endpoint, answered.as_ref().err());
+        let is_connected = connection.status() != Status::Failed;
+        report.push(connection);
+        match &answered {
+            Ok(answer) => {
+                report.push(clock(answer.date, SystemTime::now()));
+                report.push(answers_as_entra(answer));
+            }
+            Err(error) => {
+                report.push(Step::skipped("clock", "not tried: there is no answer to compare with"));
+                report.push(if is_connected {
+                    Step::warning("entra", &error.to_string())
+                        .hint("check `--authority-host`, and what stands between here and Entra")
+                } else {
+                    Step::skipped("entra", "not tried: there is no connection")
+                });
             }
         }
-        None => report.skip(&["clock"], "the answer has no date"),
+        is_connected
     }
-    true
+
+    async fn resolve(&self, endpoint: &Endpoint) -> Step {
+        let id = "dns";
+        if let Some(proxy) = http::proxy_for(endpoint) {
+            return Step::skipped(id, &format!("not tried: the proxy {proxy} resolves names"));
+        }
+        let (host, port) = endpoint.address();
+        let found = tokio::time::timeout(
+            self.args.source.timeout.min(Duration::from_secs(10)),
+            tokio::net::lookup_host((host.as_str(), port)),
+        );
+        let reason = match found.await {
+            Ok(Ok(addresses)) => {
+                let mut addresses: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
+                addresses.dedup();
+                return match addresses.as_slice() {
+                    [] => Step::failed(id, &format!("{host} has no address"), 5),
+                    [only] if *only == host => Step::ok(id, &format!("{host} is an address")),
+                    several => Step::ok(id, &format!("{host} is {}", several.join(", "))),
+                };
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        Step::failed(id, &format!("{host} was not found: {reason}"), 5).hint(
+            "check this machine's name servers; behind a proxy, set HTTPS_PROXY; check the spelling of `--authority-host`",
+        )
+    }
+
+    async fn in_time(
+        &self,
+        endpoint: &Endpoint,
+        request: impl Future<Output = Result<Answer, http::Error>>,
+    ) -> Result<Answer, http::Error> {
+        tokio::time::timeout(self.args.source.timeout, request).await.unwrap_or_else(|_| {
+            Err(http::Error::Transport { host: endpoint.host(), reason: "no answer in time".to_owned() })
+        })
+    }
+
+    async fn exchange(
+        &self,
+        exchange: &Exchange,
+        assertion: &Assertion,
+        identity: &Identity,
+        report: &mut Report,
+    ) -> Exchanged {
+        let id = "exchange";
+        let scope = self.target.as_ref().map_or_else(
+            |_| Cloud::public().resource_manager_scope(),
+            |to| to.cloud.resource_manager_scope(),
+        );
+        let token = exchange.access_token(identity, assertion, &scope);
+        match exchange.within(self.args.source.timeout, token).await {
+            Ok((token, _)) => {
+                let summary = format!(
+                    "Entra gives an access token for {} until {}",
+                    scope.resource(),
+                    github::utc(token.expires_on)
+                );
+                let step = Step::ok(id, &summary);
+                report.push(match &token.object_id {
+                    Some(object) => step.with_table(&[("object id", object.clone())]),
+                    None => step,
+                });
+                Exchanged::Granted(Box::new(token))
+            }
+            Err(error) => {
+                report.push(Step::error(id, &error));
+                let row = match &error {
+                    Error::Entra { source: entra::Error::Refused(refusal), .. } => {
+                        refusal.code().and_then(aadsts::row)
+                    }
+                    _ => None,
+                };
+                let too_new = row.is_some_and(|row| row.shows_command || row.class == Class::Propagation);
+                Exchanged::Failed { too_new }
+            }
+        }
+    }
+
+    /// The subscriptions that the identity sees: a login without any role works, and helps nobody.
+    async fn subscriptions(&self, exchanged: &Exchanged) -> Step {
+        let id = "subscriptions";
+        let (Exchanged::Granted(token), Some(http)) = (exchanged, &self.http) else {
+            return Step::skipped(
+                id,
+                if self.args.offline { OFFLINE } else { "not tried: there is no access token" },
+            );
+        };
+        let listed = match ResourceManager::new(http, &self.resource_manager, &token.secret) {
+            Ok(manager) => self.asked(manager.subscriptions()).await,
+            Err(error) => Err(error),
+        };
+        let seen = match listed {
+            Ok(seen) => seen,
+            Err(error) => {
+                let hint = match &error {
+                    azure::Error::Refused { .. } | azure::Error::Unreadable => {
+                        "the login works, but later steps will get the same answer: check `--cloud` and the tenant"
+                    }
+                    azure::Error::Http(_) | azure::Error::Late => {
+                        "the login works; check that this machine reaches Azure Resource Manager"
+                    }
+                };
+                return Step::warning(id, &error.to_string()).hint(hint);
+            }
+        };
+        let wanted = self.identity.as_ref().ok().and_then(|identity| identity.subscription.as_ref());
+        let mut rows: Vec<(&str, String)> = seen
+            .iter()
+            .take(MOST_CREDENTIALS)
+            .map(|one| (one.subscription_id.as_str(), format!("{} {}", one.state, one.display_name)))
+            .collect();
+        let more = format!("{} in all", seen.len());
+        if seen.len() > rows.len() {
+            rows.push(("…", more));
+        }
+        if seen.is_empty() {
+            return Step::warning(
+                id,
+                "the login works, but the identity sees no subscription: it has no role in any",
+            )
+            .with("`az login` says of this: No subscriptions found")
+            .hints(&assign(wanted, token.object_id.as_deref()));
+        }
+        let Some(wanted) = wanted else {
+            return Step::ok(id, &format!("the identity sees {}", counted(seen.len()))).with_table(&rows);
+        };
+        match seen.iter().find(|one| one.subscription_id.eq_ignore_ascii_case(wanted.as_str())) {
+            None => Step::warning(id, &format!("the identity does not see the subscription {wanted}"))
+                .with_table(&rows)
+                .hints(&assign(Some(wanted), token.object_id.as_deref())),
+            Some(one) if !one.state.is_empty() && one.state != "Enabled" => {
+                Step::warning(id, &format!("the subscription {wanted} is {}", one.state))
+                    .with_table(&rows)
+                    .hint("such a subscription takes no changes: ask its owner")
+            }
+            Some(_) => {
+                Step::ok(id, &format!("the identity sees the subscription {wanted}")).with_table(&rows)
+            }
+        }
+    }
+
+    async fn asked<T>(
+        &self,
+        question: impl Future<Output = Result<T, azure::Error>>,
+    ) -> Result<T, azure::Error> {
+        tokio::time::timeout(self.args.source.timeout, question)
+            .await
+            .unwrap_or_else(|_| Err(azure::Error::Late))
+    }
+
+    /// What is presented against what is configured.
+    async fn credentials(&self, claims: Option<&Claims>, exchanged: &Exchanged) -> Step {
+        let id = "credentials";
+        let found = match &self.args.credentials {
+            Some(file) => match run::read_credentials(file) {
+                Ok(credentials) => Ok((credentials, None)),
+                Err(error) => return Step::error(id, &error),
+            },
+            None if self.args.offline => return Step::skipped(id, OFFLINE),
+            None => self.configured(exchanged).await.map(|(list, whose)| (list, Some(whose))),
+        };
+        let (credentials, whose) = match found {
+            Ok(found) => found,
+            Err(skipped) => return skipped,
+        };
+        let (Some(claims), Ok(target)) = (claims, &self.target) else {
+            return Step::skipped(id, "not compared: there is no OIDC token to compare with");
+        };
+        let presented = nearest::Presented::of(claims, &target.audience);
+        let step = compared(&nearest::compare(&presented, &credentials), whose.as_ref(), exchanged);
+        if step.status() == Status::Ok {
+            return step;
+        }
+        let step = if credentials.len() >= MOST_CREDENTIALS {
+            step.with(&format!(
+                "the identity has {} credentials, and Azure allows no more",
+                credentials.len()
+            ))
+        } else {
+            step
+        };
+        match step.status() {
+            Status::Failed => step.hints(&create(claims, target, whose.as_ref())),
+            _ => step,
+        }
+    }
+
+    /// The identity's federated credentials in Azure, read by the operator or by the identity itself.
+    async fn configured(&self, exchanged: &Exchanged) -> Result<(Vec<Credential>, ManagedIdentity), Step> {
+        let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
+        let (Ok(identity), Ok(target), Some(http)) = (&self.identity, &self.target, &self.http) else {
+            return Err(skipped("see the steps before"));
+        };
+        let operators;
+        let access_token = if self.args.with_arm {
+            operators = self.operators_token(target).await?;
+            &operators
+        } else {
+            match exchanged {
+                Exchanged::Granted(token) => &token.secret,
+                Exchanged::Failed { too_new: true } => {
+                    return Err(skipped("the identity cannot read them without a login").hint(
+                        "run it with `--with-arm` where an az is logged in that may read the identity, or give it \
+                         `--credentials FILE`: what `az identity federated-credential list --identity-name <identity> \
+                         --resource-group <group>` prints",
+                    ));
+                }
+                _ => return Err(skipped("there was no login")),
+            }
+        };
+        let may_not = |error: &azure::Error| match error {
+            error if error.is_forbidden() && !self.args.with_arm => {
+                skipped("the identity may not read its own credentials, and need not")
+            }
+            error => skipped(&error.to_string()),
+        };
+        let manager = ResourceManager::new(http, &self.resource_manager, access_token)
+            .map_err(|error| may_not(&error))?;
+        let mut places: Vec<String> = identity.subscription.iter().map(ToString::to_string).collect();
+        for one in self.asked(manager.subscriptions()).await.map_err(|error| may_not(&error))? {
+            let id = one.subscription_id;
+            let is_new = !places.iter().any(|known| known.eq_ignore_ascii_case(&id));
+            if is_new && id.parse::<SubscriptionId>().is_ok() {
+                places.push(id);
+            }
+        }
+        let found = self.asked(manager.find(&identity.client, &places)).await;
+        let Some(found) = found.map_err(|error| may_not(&error))? else {
+            let client = &identity.client;
+            let step = skipped(&format!(
+                "no managed identity with client id {client} is in {}",
+                counted(places.len())
+            ));
+            return Err(step.hint(format!(
+                "an app registration has its credentials in Microsoft Graph: `az ad app federated-credential list --id \
+                 {client} >credentials.json`, then `--credentials credentials.json`"
+            )));
+        };
+        let credentials = self.asked(manager.credentials(&found)).await.map_err(|error| may_not(&error))?;
+        Ok((credentials, found))
+    }
+
+    /// The operator's own access token, masked before it is returned; else why there is none.
+    async fn operators_token(&self, target: &Target) -> Result<Secret, Step> {
+        let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
+        let scope = target.cloud.resource_manager_scope();
+        let asked = tokio::time::timeout(self.args.source.timeout, apply::operators_token(scope.resource()));
+        let access_token = match asked.await {
+            Ok(Ok(access_token)) => access_token,
+            Ok(Err(error)) => {
+                let hint = "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
+                return Err(skipped(&error.to_string()).hint(hint));
+            }
+            Err(_) => return Err(skipped("az gave no access token in time")),
+        };
+        self.ui.mask(&access_token).map_err(|error| {
+            skipped(&format!("az' access token could not be masked in this job's log: {error}"))
+        })?;
+        Ok(access_token)
+    }
 }
 
-async fn ask(
-    env: &Env,
-    endpoint: &Endpoint,
-    token: Option<&AccessToken>,
-    timeout: Duration,
-) -> Result<http::Answer, Error> {
-    let channel = Http::new(env, [endpoint])?.channel(endpoint)?;
-    let mut request = channel.get(endpoint).header("accept", "application/json");
-    if let Some(token) = token {
-        request = request.bearer_auth(token.secret.expose());
-    }
-    let sent = tokio::time::timeout(timeout, channel.send(endpoint, request)).await;
-    Ok(sent.map_err(|_| Error::Deadline { seconds: timeout.as_secs(), last: None })??)
+fn counted(subscriptions: usize) -> String {
+    if subscriptions == 1 { "1 subscription".to_owned() } else { format!("{subscriptions} subscriptions") }
 }
 
-/// Whether the identity may do anything: the classic "No subscriptions found".
-async fn subscriptions(
-    args: &DoctorArgs,
-    env: &Env,
-    target: &Target,
-    identity: &Identity,
-    token: &AccessToken,
-    report: &mut Report,
-) {
-    const ID: &str = "subscriptions";
-    let Some(base) = resource_manager(args, target) else {
-        report.skip(&[ID], "this cloud's Azure Resource Manager is not known");
-        return;
-    };
-    let endpoint = base.join("subscriptions").with_query("api-version", "2022-12-01");
-    let answer = match ask(env, &endpoint, Some(token), args.source.timeout).await {
-        Ok(answer) => answer,
-        Err(error) => return report.fail(ID, &error),
-    };
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let Some(list) = body.get("value").and_then(Value::as_array).filter(|_| answer.status == 200) else {
-        let message =
-            body.pointer("/error/message").and_then(Value::as_str).unwrap_or("no list of subscriptions");
-        let summary = format!("Azure Resource Manager answers {}: {message}", answer.status);
-        return report.add(ID, Status::Warning, summary, Vec::new());
-    };
-    let assignee = token.object_id.as_deref().unwrap_or("<the identity's object id>");
-    let scope = identity.subscription.as_ref().map_or("<subscription>", |id| id.as_str());
-    let assign = vec![
-        "hint: give the identity a role; a new one takes some minutes to work:".to_owned(),
-        format!(
-            "    az role assignment create --assignee-object-id {assignee} --assignee-principal-type ServicePrincipal \\"
-        ),
-        format!("      --role <role> --scope /subscriptions/{scope}"),
+fn shown(claims: &Claims) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("issuer", claims.iss.clone()),
+        ("subject", claims.sub.clone()),
+        ("audience", claims.aud.join(", ")),
     ];
-    let ids = list.iter().filter_map(|one| one.get("subscriptionId").and_then(Value::as_str));
-    let ids: Vec<String> = ids.map(text::one_line).collect();
-    let is_there = |id: &str| ids.iter().any(|other| other.eq_ignore_ascii_case(id));
-    match &identity.subscription {
-        _ if ids.is_empty() => {
-            let summary = "the login works, but the identity has no role in any subscription";
-            report.add(ID, Status::Warning, summary, assign);
+    rows.extend(subject::words(&claims.sub).map(|words| ("that is", words)));
+    rows
+}
+
+/// What an assertion says, and what is odd about it.
+fn describe(claims: &Claims, good_for: Duration) -> Step {
+    let id = "assertion";
+    let mut rows = shown(claims);
+    rows.push(("lifetime", format!("{} s, {} s of them left", claims.life().as_secs(), good_for.as_secs())));
+    let (summary, hint) = if claims.iss.starts_with(ENDING_ISSUER) {
+        (
+            "the OIDC token is Azure DevOps' older one, whose issuer ends on 2027-07-01",
+            "convert the service connection to the newer issuer, and add its federated credential first",
+        )
+    } else if claims.aud.len() > 1 {
+        (
+            "the OIDC token has several audiences, and Entra takes one",
+            "declare one audience in the job, and not a list",
+        )
+    } else if claims.sub.trim() != claims.sub || claims.iss.trim() != claims.iss {
+        (
+            "the OIDC token has white space at an end of its issuer or subject",
+            "no federated credential can match that: correct what makes it",
+        )
+    } else {
+        return Step::ok(id, "the platform gives an OIDC token").with_table(&rows);
+    };
+    Step::warning(id, summary).with_table(&rows).hint(hint)
+}
+
+/// What a try to ask Entra says about TCP and TLS.
+fn connected(endpoint: &Endpoint, error: Option<&http::Error>) -> Step {
+    let id = "connection";
+    match error {
+        Some(
+            error @ (http::Error::Certificate { .. } | http::Error::Tls(_) | http::Error::NoRoots { .. }),
+        ) => Step::failed(id, &format!("the certificate is not trusted: {error}"), 5)
+            .hint(http::CERTIFICATE_HINT),
+        Some(error @ http::Error::Transport { .. }) => {
+            Step::failed(id, &format!("no connection to {error}"), 5)
+                .hint("check the proxy (HTTPS_PROXY, NO_PROXY), the firewall, and `--authority-host`")
         }
-        Some(wanted) if !is_there(wanted.as_str()) => {
-            let summary = format!("the identity has no role in subscription {wanted}");
-            report.add(ID, Status::Warning, summary, assign);
+        _ if endpoint.is_https() => {
+            Step::ok(id, &format!("{} answers, with a certificate that is trusted", endpoint.host()))
         }
-        _ => {
-            let summary =
-                format!("the identity sees {}", if ids.len() == 1 { "1 subscription" } else { "several" });
-            report.add(ID, Status::Ok, summary, ids);
+        _ => Step::ok(id, &format!("{} answers, without TLS", endpoint.host())),
+    }
+}
+
+/// This machine's clock against a server's.
+fn clock(server: Option<SystemTime>, here: SystemTime) -> Step {
+    let id = "clock";
+    let Some(server) = server else {
+        return Step::skipped(id, "not compared: the answer has no date");
+    };
+    let (skew, side) = match here.duration_since(server) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    if skew <= CLOCK_TOLERANCE {
+        return Step::ok(id, "this machine's clock is right");
+    }
+    Step::warning(id, &format!("this machine's clock is {} s {side} Entra's", skew.as_secs()))
+        .hint("correct the clock (NTP): az, Terraform and the SDKs tell by it when a token has expired")
+}
+
+/// Whether a discovery document came, and not some proxy's page.
+fn answers_as_entra(answer: &Answer) -> Step {
+    let id = "entra";
+    let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status == 200 && document["token_endpoint"].is_string() {
+        return Step::ok(id, "Microsoft Entra answers, and knows the tenant");
+    }
+    let refusal: Option<Refusal> = serde_json::from_value(document).ok();
+    match refusal.filter(|refusal| !refusal.error_description.is_empty()) {
+        Some(refusal) => Step::warning(id, "Microsoft Entra answers, but not for this tenant")
+            .with(&refusal.words())
+            .hint("check the tenant id and `--cloud`"),
+        None => Step::warning(id, &format!("the answer ({}) is not Microsoft Entra's", answer.status)).hint(
+            "a page of a proxy or firewall? check what stands between here and Entra, and `--authority-host`",
+        ),
+    }
+}
+
+/// The command that gives the identity a role.
+fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error::Hints {
+    let subscription = subscription.map_or("<subscription>", SubscriptionId::as_str);
+    let object = object.map_or_else(|| "<object id>".to_owned(), text::shell_word);
+    error::Hints::with_lines(
+        "give the identity a role, the least that the job needs, where it needs it (a new one takes up to ten minutes to work):",
+        &[
+            &format!("az role assignment create --assignee-object-id {object} \\"),
+            "  --assignee-principal-type ServicePrincipal --role <role> \\",
+            &format!("  --scope /subscriptions/{subscription}"),
+        ],
+    )
+}
+
+/// The command that creates the credential that is missing, with the names that are known by now.
+fn create(claims: &Claims, target: &Target, whose: Option<&ManagedIdentity>) -> error::Hints {
+    let options = TrustOptions {
+        form: Form::Az,
+        identity: whose.map(|whose| whose.name.clone()),
+        resource_group: whose.map(|whose| whose.resource_group.clone()),
+        name: None,
+        cloud: None,
+        audience: Some(target.audience.clone()),
+    };
+    // claims that no credential could have get no command
+    let command =
+        Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.render(Form::Az));
+    let Ok(command) = command else { return error::Hints::none() };
+    let lines: Vec<&str> = command.lines().filter(|line| !line.starts_with('#')).collect();
+    error::Hints::with_lines(
+        "correct that credential if no other job needs it, or add one for this job:",
+        &lines,
+    )
+}
+
+/// The comparison, in the light of what Entra said.
+fn compared(outcome: &Outcome, whose: Option<&ManagedIdentity>, exchanged: &Exchanged) -> Step {
+    let id = "credentials";
+    let lines = outcome.render();
+    let (first, rest) = lines.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let step = match (outcome, exchanged) {
+        (Outcome::Match(_), Exchanged::Failed { too_new: true }) => {
+            Step::warning(id, &format!("{first}, but Entra does not see that")).hint(
+                "a new credential takes some minutes to work: run the job again; if it stays so, these are the \
+                 credentials of another identity than the client id's",
+            )
+        }
+        (Outcome::Match(_), _) => Step::ok(id, first),
+        (_, Exchanged::Granted(_)) => Step::warning(id, first)
+            .hint("Entra accepted the job's token all the same: by a flexible credential, or this list is not current"),
+        _ => Step::failed(id, first, 4),
+    };
+    let step = match whose {
+        Some(whose) => step.with(&format!(
+            "of the identity `{}` in resource group `{}`",
+            text::one_line(&whose.name),
+            text::one_line(&whose.resource_group)
+        )),
+        None => step,
+    };
+    rest.iter().fold(step, |step, line| step.with(line.strip_prefix("  ").unwrap_or(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks() {
+        let here = SystemTime::now();
+        let seconds = Duration::from_secs;
+        for (server, status) in [
+            (Some(here), Status::Ok),
+            (Some(here - seconds(29)), Status::Ok),
+            (Some(here + seconds(29)), Status::Ok),
+            (Some(here - seconds(31)), Status::Warning),
+            (Some(here + seconds(31)), Status::Warning),
+            (None, Status::Skipped),
+        ] {
+            assert_eq!(clock(server, here).status(), status);
+        }
+    }
+
+    #[test]
+    fn odd_assertions_are_named() {
+        let claims = |iss: &str, sub: &str, aud: &[&str]| Claims {
+            iss: iss.to_owned(),
+            sub: sub.to_owned(),
+            aud: aud.iter().map(|&aud| aud.to_owned()).collect(),
+            ..Claims::default()
+        };
+        for (claims, status) in [
+            (claims("https://i", "s", &["a"]), Status::Ok),
+            (claims("https://vstoken.dev.azure.com/1", "sc://o/p/c", &["a"]), Status::Warning),
+            (claims("https://i", "s", &["a", "b"]), Status::Warning),
+            (claims("https://i", "s ", &["a"]), Status::Warning),
+        ] {
+            assert_eq!(describe(&claims, Duration::ZERO).status(), status, "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_not_entra() {
+        let answer = |status, body: &str| Answer {
+            status,
+            body: body.as_bytes().to_vec(),
+            retry_after: None,
+            request_id: None,
+            date: None,
+        };
+        for (answer, status) in [
+            (answer(200, r#"{"token_endpoint":"https://x"}"#), Status::Ok),
+            (answer(200, "<html>"), Status::Warning),
+            (answer(403, "{}"), Status::Warning),
+            (
+                answer(400, r#"{"error":"invalid_tenant","error_description":"AADSTS90002: no"}"#),
+                Status::Warning,
+            ),
+        ] {
+            assert_eq!(answers_as_entra(&answer).status(), status, "{}", answer.status);
         }
     }
 }

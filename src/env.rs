@@ -1,6 +1,9 @@
 //! A snapshot of the process environment, taken once, and the names of every variable that azfed reads or writes.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::secret::Secret;
 
@@ -34,6 +37,9 @@ pub mod names {
         pub const ID_TOKEN: &str = "AZURE_ID_TOKEN";
         /// The OIDC token, by the name that azd uses.
         pub const OIDC_TOKEN: &str = "AZURE_OIDC_TOKEN";
+        /// Set in pods of clusters with identity bindings: the exchange goes to a proxy in the cluster
+        /// (azure-workload-identity `pkg/webhook/consts.go`).
+        pub const KUBERNETES_TOKEN_PROXY: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
     }
 
     /// Terraform's and `OpenTofu`'s: provider and backend `azurerm`, `azuread`, `azapi`, Pulumi.
@@ -144,6 +150,12 @@ pub mod names {
         pub const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
         /// Directories of CA certificates that replace the system's.
         pub const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
+        /// The proxy for https, and its other spelling; it may hold a password.
+        pub const HTTPS_PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+        /// The proxy for everything, and its other spelling; it may hold a password.
+        pub const ALL_PROXY: [&str; 2] = ["ALL_PROXY", "all_proxy"];
+        /// Hosts that no proxy is asked for, and its other spelling.
+        pub const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
     }
 
     /// azfed's own.
@@ -158,7 +170,10 @@ pub mod names {
 /// An empty variable is an unset variable: GitHub passes empty inputs, GitLab empty variables, and no setting of
 /// azfed's has an empty value as its meaning. Values that are not UTF-8 are left out.
 #[derive(Default)]
-pub struct Env(BTreeMap<String, String>);
+pub struct Env {
+    values: BTreeMap<String, String>,
+    empty: BTreeSet<String>,
+}
 
 impl Env {
     /// Takes the snapshot.
@@ -171,18 +186,21 @@ impl Env {
 
     /// An environment of these pairs.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (normalise(name.into()), value.into()))
-                .filter(|(_, value)| !value.is_empty())
-                .collect(),
-        )
+        let mut env = Self::default();
+        for (name, value) in pairs {
+            let (name, value) = (normalise(name.into()), value.into());
+            if value.is_empty() {
+                env.empty.insert(name);
+            } else {
+                env.values.insert(name, value);
+            }
+        }
+        env
     }
 
     /// The value of a variable that holds no secret.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(&normalise(name.to_owned())).map(String::as_str)
+        self.values.get(&normalise(name.to_owned())).map(String::as_str)
     }
 
     /// The value of a variable that holds a credential.
@@ -195,6 +213,11 @@ impl Env {
         self.get(name).is_some()
     }
 
+    /// Whether a variable is there, but empty: unset by all other means, and worth a word to who set it.
+    pub fn is_empty(&self, name: &str) -> bool {
+        self.empty.contains(&normalise(name.to_owned()))
+    }
+
     /// The first of these variables that is set, with its name.
     pub fn first<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &str)> {
         names.iter().find_map(|name| Some((*name, self.get(name)?)))
@@ -202,7 +225,7 @@ impl Env {
 
     /// Every pair, for the one search that needs it: a GitLab id token under a name of the user's choice.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -213,7 +236,7 @@ fn normalise(name: String) -> String {
 
 impl fmt::Debug for Env {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        formatter.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -225,7 +248,8 @@ mod tests {
     fn empty_is_unset() {
         let env = Env::from_pairs([("A", ""), ("B", "b")]);
         assert_eq!(env.get("A"), None);
-        assert!(!env.is_set("A"));
+        assert!(!env.is_set("A") && env.is_empty("A"));
+        assert!(!env.is_empty("B") && !env.is_empty("C"));
         assert_eq!(env.first(&["A", "B"]), Some(("B", "b")));
     }
 

@@ -198,11 +198,10 @@ impl Error {
         }
     }
 
-    /// The whole message, for stderr. No line starts with foreign text.
-    pub fn render(&self) -> String {
-        let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
-        let last = self.last();
-        if let Self::Entra { source, presented } = last {
+    /// What stands below the message: the cause, and what was presented. No line starts with foreign text.
+    pub fn explanation(&self) -> String {
+        let mut out = String::new();
+        if let Self::Entra { source, presented } = self.last() {
             if let Some(cause) = source.cause() {
                 let _ = writeln!(out, "  {cause}");
             }
@@ -210,18 +209,31 @@ impl Error {
                 out.push_str(&presented.render());
             }
         }
+        out
+    }
+
+    /// What support asks for, and where to read on.
+    pub fn references(&self) -> String {
+        match self.last() {
+            Self::Entra { source, .. } => source.trace(),
+            Self::Platform(platform::Error::Refused { request_id: Some(id), .. }) => {
+                format!("azfed: request {}\n", text::one_line(id))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// The whole message, for stderr. No line starts with foreign text.
+    pub fn render(&self) -> String {
+        let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
+        out.push_str(&self.explanation());
         for hint in self.hints().iter() {
             let _ = writeln!(out, "azfed: hint: {}", text::inert(&hint.text));
             for line in &hint.lines {
                 let _ = writeln!(out, "    {}", text::inert(line));
             }
         }
-        if let Self::Entra { source, .. } = last {
-            out.push_str(&source.trace());
-        }
-        if let Self::Platform(platform::Error::Refused { request_id: Some(id), .. }) = last {
-            let _ = writeln!(out, "azfed: request {}", text::one_line(id));
-        }
+        out.push_str(&self.references());
         out
     }
 }

@@ -8,9 +8,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Client, RequestBuilder, header, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use tower_layer::Layer;
@@ -99,8 +100,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The platform's own id of this request, for its support.
     pub request_id: Option<String>,
-    /// The server's time, as it writes it (RFC 9110, 6.6.1).
-    pub date: Option<String>,
+    /// The server's clock.
+    pub date: Option<SystemTime>,
 }
 
 impl fmt::Debug for Answer {
@@ -221,8 +222,21 @@ impl Channel {
             }
             body.extend_from_slice(&chunk);
         }
+        let date = date.and_then(|date| httpdate::parse_http_date(&date).ok());
         Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date })
     }
+}
+
+/// The proxy that requests to an endpoint go through, host and port: what [`Http::channel`]'s client decides, by the
+/// same means. It reads the process' own environment, and the system's settings.
+pub fn proxy_for(endpoint: &Endpoint) -> Option<String> {
+    if endpoint.is_loopback() {
+        return None;
+    }
+    let uri: hyper::Uri = endpoint.url().as_str().parse().ok()?;
+    let proxy = Matcher::from_system().intercept(&uri)?;
+    let host = proxy.uri().host()?;
+    Some(proxy.uri().port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Whether TLS failed for the server's certificate: no later try would end better.

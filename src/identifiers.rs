@@ -252,12 +252,24 @@ impl Endpoint {
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// Name or address, and port, where a connection goes.
+    pub fn address(&self) -> (String, u16) {
+        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        (host.to_owned(), self.0.port_or_known_default().unwrap_or_default())
+    }
+
     /// A path below this one.
     #[must_use]
     pub fn join(&self, path: &str) -> Self {
         let mut url = self.0.clone();
         url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
         Self(url)
+    }
+
+    /// A link that a server gave, if it leads to this endpoint's own server.
+    pub fn follow(&self, link: &str) -> Option<Self> {
+        let next: Self = link.parse().ok()?;
+        (next.0.origin() == self.0.origin()).then_some(next)
     }
 
     /// This endpoint with one more query pair.
@@ -326,8 +338,9 @@ impl Authority {
         Endpoint(url)
     }
 
-    /// The tenant's discovery document (OpenID Connect Discovery 1.0).
-    pub fn discovery_endpoint(&self, tenant: &TenantId) -> Endpoint {
+    /// The tenant's discovery document (OpenID Connect Discovery 1.0, 4), or that of all tenants.
+    pub fn discovery_endpoint(&self, tenant: Option<&TenantId>) -> Endpoint {
+        let tenant = tenant.map_or("common", TenantId::as_str);
         self.0.join(&format!("{tenant}/v2.0/.well-known/openid-configuration"))
     }
 
@@ -401,6 +414,14 @@ mod tests {
         }
         assert!(matches!("https://user:pass@example.com/".parse::<Endpoint>(), Err(Invalid::NotABaseUrl(_))));
         assert!(matches!("nonsense".parse::<Endpoint>(), Err(Invalid::NotAUrl(_))));
+        let base: Endpoint = "https://example.com/arm/?x=y".parse().unwrap();
+        assert_eq!(base.join("a b").url().as_str(), "https://example.com/arm/a%20b?x=y");
+        assert_eq!(base.address(), ("example.com".to_owned(), 443));
+        assert_eq!("http://[::1]:8/".parse::<Endpoint>().unwrap().address(), ("::1".to_owned(), 8));
+        assert!(base.follow("https://example.com/arm/next?page=2").is_some());
+        for elsewhere in ["https://example.com:444/", "https://example.org/", "http://example.com/", "/arm"] {
+            assert!(base.follow(elsewhere).is_none(), "{elsewhere}");
+        }
         let shown = format!("{:?}", "https://example.com/secret?token=x".parse::<Endpoint>().unwrap());
         assert_eq!(shown, "Endpoint(https://example.com)");
     }

@@ -481,6 +481,95 @@ mod tests {
     }
 
     #[test]
+    fn a_miss_of_any_kind_is_named_as_that_kind() {
+        let word = || {
+            let letters = std::iter::repeat_with(fastrand::lowercase);
+            letters.take(fastrand::usize(2..12)).collect::<String>()
+        };
+        for _ in 0..2000 {
+            let (owner, repository, name) = (word(), word(), word());
+            let (issuer, audience) = (format!("https://{}.example", word()), EXCHANGE);
+            let of = |context: &str| format!("repo:{owner}/{repository}:{context}");
+            let environment = of(&format!("environment:{name}"));
+            let job = presented(&issuer, &environment);
+            let right = configured(&issuer, &environment, audience);
+            let subject = |subject: String| Credential { subject: Some(subject), ..right.clone() };
+            let older = "https://vstoken.dev.azure.com/1".to_owned();
+            let newer = "https://login.microsoftonline.com/2/v2.0".to_owned();
+            let (job, wrong, part, kind) = match fastrand::u8(..12) {
+                0 => (
+                    job,
+                    subject(environment.to_uppercase().replace("REPO:", "repo:")),
+                    "subject",
+                    "letter case",
+                ),
+                1 => (job, subject(format!(" {environment}")), "subject", "white space at an end"),
+                2 => {
+                    let ids =
+                        format!("repo:{owner}@{}/{repository}@{}:environment:{name}", 1, fastrand::u32(..));
+                    (
+                        job,
+                        subject(ids),
+                        "subject",
+                        "the job's subject is classic, the credential's is immutable (with ids)",
+                    )
+                }
+                3 => {
+                    let ids = format!("repo:{owner}@1/{repository}@{}:environment:{name}", fastrand::u32(..));
+                    let job = presented(&issuer, &ids);
+                    (
+                        job,
+                        right,
+                        "subject",
+                        "the job's subject is immutable (with ids), the credential's is classic",
+                    )
+                }
+                4 => (
+                    presented(&issuer, &of("pull_request")),
+                    subject(of("pull-request")),
+                    "subject",
+                    "`pull-request` in the credential, where it must be `pull_request`",
+                ),
+                5 => (
+                    presented(&issuer, &of(&format!("ref:refs/heads/{name}"))),
+                    right,
+                    "subject",
+                    "the job runs for a branch, the credential is for an environment",
+                ),
+                6 => (
+                    job,
+                    subject(of(&format!("environment:{name}{}", word()))),
+                    "subject",
+                    "another environment",
+                ),
+                7 => {
+                    let other = format!("repo:{owner}/{repository}{}:environment:{name}", word());
+                    (job, subject(other), "subject", "another repository")
+                }
+                8 => {
+                    let slash = Credential { issuer: format!("{issuer}/"), ..right };
+                    (job, slash, "issuer", "a slash at the end")
+                }
+                9 => {
+                    let issuer = issuer.to_uppercase();
+                    (job, Credential { issuer, ..right }, "issuer", "letter case")
+                }
+                10 => (
+                    Presented { issuer: newer, ..job },
+                    Credential { issuer: older, ..right },
+                    "issuer",
+                    "the credential has Azure DevOps' older issuer, the job the newer one",
+                ),
+                _ => {
+                    let audiences = vec![format!("{EXCHANGE}USGov")];
+                    (job, Credential { audiences, ..right }, "audience", "another cloud's audience")
+                }
+            };
+            assert_eq!(only(&job, wrong.clone()), (part, kind.to_owned()), "{job:?} {wrong:?}");
+        }
+    }
+
+    #[test]
     fn az_and_arm_are_read() {
         let az = r#"[{"name":"one","issuer":"i","subject":"s","audiences":["a"],"resourceGroup":"g"}]"#;
         let arm = r#"{"value":[{"name":"one","properties":{"issuer":"i","subject":"s","audiences":["a"]}}]}"#;

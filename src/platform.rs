@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    assertion::{Assertion, Malformed},
+    assertion::{Assertion, Claims, Malformed},
     cli::{Source, SourceArgs},
     env::{Env, names},
     error::Hints,
@@ -380,6 +380,16 @@ impl Platform {
         };
         self.check(&assertion, audience)?;
         Ok(assertion)
+    }
+
+    /// What a token that is in hand claims, be it usable or not.
+    pub fn claims_in_hand(&self, ui: &Ui) -> Option<Claims> {
+        let assertion = match self {
+            Self::GitHub(_) | Self::AzureDevOps(_) => return None,
+            Self::GitLab(gitlab) => masked(ui, &gitlab.token, &gitlab.variable),
+            Self::Stored(stored) => stored.fetch_assertion(ui),
+        };
+        assertion.ok().map(|assertion| assertion.claims)
     }
 
     /// What can be said before anything is sent to Entra.

@@ -197,7 +197,7 @@ async fn interruptible<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
 
 /// The identity that `--identity-map` chooses for this job, with the assertion that it was chosen by; else what the
 /// flags say.
-async fn identify(
+pub(crate) async fn identify(
     identity: &IdentityArgs,
     source: &SourceArgs,
     env: &Env,
@@ -439,12 +439,11 @@ async fn assertion(args: &AssertionArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), E
     Ok(sink::stdout(assertion.jwt.expose())?)
 }
 
+/// The examination's result is data; its exit code is the login's.
 async fn doctor(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
-    let (identity, _) = identify(&args.identity, &args.source, env, ui).await?;
-    let args = &DoctorArgs { identity, ..args.clone() };
     let report = doctor::examine(args, env, ui).await;
-    sink::stdout(&if args.json { report.json() } else { report.text() })?;
-    Ok(report.exit_code)
+    sink::stdout(&if args.json { report.json() } else { report.render() })?;
+    Ok(report.exit_code())
 }
 
 async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
@@ -505,7 +504,8 @@ async fn check_trust(check: &CheckTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, E
     Ok(if matches!(outcome, nearest::Outcome::Match(_)) { 0 } else { 4 })
 }
 
-fn read_credentials(file: &Path) -> Result<Vec<nearest::Credential>, Error> {
+/// The federated credentials in a file; `-` is stdin.
+pub(crate) fn read_credentials(file: &Path) -> Result<Vec<nearest::Credential>, Error> {
     let unreadable =
         |reason: String| Error::Config(config::Error::Credentials { file: file.to_owned(), reason });
     let json = if file.as_os_str() == "-" {

@@ -6,7 +6,10 @@ use crate::{
     entra::resource_manager_names,
     keys::Token,
     message::{Answer, Request, json, with},
-    world::{BARE_IDENTITY, FederatedCredential, ManagedIdentity, SUBSCRIPTION, TENANT, World, now},
+    world::{
+        BARE_IDENTITY, FederatedCredential, ManagedIdentity, OPERATOR_OBJECT, SUBSCRIPTION, TENANT, World,
+        now,
+    },
 };
 
 /// Whether the request's access token is one of Entra's, for one of these resources, and still valid.
@@ -52,12 +55,19 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
         let body = json!({ "error": { "code": "MissingApiVersionParameter", "message": "The api-version query parameter (?api-version=) is required for all requests." } });
         return json(400, &body);
     }
+    let visible = world.lock().settings.role_assignments || is_operator(request);
+    if !visible && path.contains("/providers/") {
+        return refusal(
+            403,
+            "AuthorizationFailed",
+            &format!("The client does not have authorization to perform the action over scope '{path}'."),
+        );
+    }
     if let Some(answer) =
         managed_identities(request, &path, world).or_else(|| authorisation(request, &path, world))
     {
         return answer;
     }
-    let visible = world.lock().settings.role_assignments;
     let subscription = json!({
         "id": format!("/subscriptions/{SUBSCRIPTION}"), "subscriptionId": SUBSCRIPTION, "tenantId": TENANT,
         "displayName": "Contoso Production", "state": "Enabled", "authorizationSource": "RoleBased",
@@ -88,6 +98,11 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
     }
 }
 
+fn is_operator(request: &Request) -> bool {
+    let token = request.bearer().and_then(Token::parse);
+    token.is_some_and(|token| token.claims["oid"] == OPERATOR_OBJECT)
+}
+
 fn refusal(status: u16, code: &str, message: &str) -> Answer {
     json(status, &json!({ "error": { "code": code, "message": message } }))
 }
@@ -99,14 +114,24 @@ fn managed_identities(request: &Request, path: &str, world: &World) -> Option<An
         == format!("/subscriptions/{SUBSCRIPTION}/providers/microsoft.managedidentity/userassignedidentities")
     {
         let state = world.lock();
-        let list = state.identities.iter().map(|(key, identity)| {
+        // one a page
+        let page = request.query("$skiptoken").and_then(|page| page.parse().ok()).unwrap_or(0_usize);
+        let list = state.identities.iter().skip(page).take(1).map(|(key, identity)| {
             let (group, name) = key.split_once('/').unwrap_or_default();
             json!({
                 "id": format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"),
+                "name": name,
                 "properties": { "tenantId": TENANT, "clientId": identity.client_id, "principalId": identity.principal_id },
             })
         });
-        return Some(json(200, &json!({ "value": list.collect::<Vec<Value>>() })));
+        let mut body = json!({ "value": list.collect::<Vec<Value>>() });
+        if page + 1 < state.identities.len() {
+            let version = request.query("api-version").unwrap_or_default();
+            let next = page + 1;
+            body["nextLink"] =
+                json!(format!("{}{}?api-version={version}&$skiptoken={next}", request.base, request.path));
+        }
+        return Some(json(200, &body));
     }
     let rest = path.strip_prefix(&format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/"))?;
     let (group, rest) = rest.split_once("/providers/microsoft.managedidentity/userassignedidentities/")?;

@@ -13,7 +13,7 @@ use crate::{
     message::{Answer, Request, json, with},
     world::{
         APPLICATION, APPLICATION_OBJECT, BARE_IDENTITY, CLOUDS, FederatedCredential, IDENTITY,
-        IDENTITY_OBJECT, SUBSCRIPTION, TENANT, World, entra_issuer, now,
+        IDENTITY_OBJECT, OPERATOR_OBJECT, SUBSCRIPTION, TENANT, World, entra_issuer, now,
     },
 };
 
@@ -205,6 +205,18 @@ fn grant(client: &str, resource: &str, world: &World) -> Answer {
     });
     let answer = with(json(200, &body), "cache-control", "no-store");
     with(answer, "x-ms-request-id", &Uuid::new_v4().to_string())
+}
+
+/// What az has of an operator: an access token to Azure Resource Manager of the public cloud.
+pub(crate) fn operator_token(world: &World) -> String {
+    let issued = now();
+    let access_token = world.entra.sign(&json!({
+        "aud": resource_manager_names(0)[0], "iss": format!("https://sts.windows.net/{TENANT}/"),
+        "iat": issued, "nbf": issued, "exp": issued + 3_600,
+        "idtyp": "user", "oid": OPERATOR_OBJECT, "sub": OPERATOR_OBJECT, "tid": TENANT, "ver": "1.0",
+    }));
+    world.remember_secret(&access_token);
+    access_token
 }
 
 /// Entra's refusal with this number.

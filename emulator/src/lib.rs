@@ -146,6 +146,11 @@ impl Emulator {
         issuers::mint(&self.world, platform, None, overrides)
     }
 
+    /// An operator's access token to Azure Resource Manager.
+    pub fn operator_token(&self) -> String {
+        entra::operator_token(&self.world)
+    }
+
     /// Changes the settings.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.world.lock().settings);

@@ -276,7 +276,11 @@ async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
             recorded.aadsts = answer.extensions().get::<entra::Aadsts>().map(|aadsts| aadsts.0);
         }
     }
-    answered.map(|answer| with(answer, "date", &httpdate::fmt_http_date(std::time::SystemTime::now())))
+    let skew = world.lock().settings.date_skew_s;
+    let distance = Duration::from_secs(skew.unsigned_abs());
+    let now = std::time::SystemTime::now();
+    let date = if skew < 0 { now - distance } else { now + distance };
+    answered.map(|answer| with(answer, "date", &httpdate::fmt_http_date(date)))
 }
 
 fn route(kind: &str, request: &Request, world: &World) -> Answer {

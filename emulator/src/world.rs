@@ -23,6 +23,8 @@ pub const APPLICATION: &str = "55555555-5555-4555-8555-555555555555";
 pub const APPLICATION_OBJECT: &str = "66666666-6666-4666-8666-666666666666";
 /// A managed identity with no federated identity credential.
 pub const BARE_IDENTITY: &str = "77777777-7777-4777-8777-777777777777";
+/// Somebody who may read everything, as an operator with an az of their own does.
+pub const OPERATOR_OBJECT: &str = "88888888-8888-4888-8888-888888888888";
 /// The subscription.
 pub const SUBSCRIPTION: &str = "44444444-4444-4444-8444-444444444444";
 /// The Azure DevOps service connection `azure-prod`.
@@ -109,6 +111,8 @@ pub struct Settings {
     pub azure_devops_issuer: String,
     /// Whether the identities may see the subscription.
     pub role_assignments: bool,
+    /// How far the clock in `Date` headers is ahead of the machine's, in seconds.
+    pub date_skew_s: i64,
 }
 
 impl Default for Settings {
@@ -120,26 +124,42 @@ impl Default for Settings {
             access_token_lifetime_s: None,
             azure_devops_issuer: "entra".to_owned(),
             role_assignments: true,
+            date_skew_s: 0,
         }
     }
 }
 
-/// The identity of the jobs, with one credential that Azure Resource Manager shows.
+/// The identity of the jobs, with one credential for each of their platforms, and a neighbour.
 fn first_identities() -> BTreeMap<String, ManagedIdentity> {
-    let prod = FederatedCredential {
-        client_id: IDENTITY.to_owned(),
-        issuer: GITHUB_ISSUER.to_owned(),
-        subject: GITHUB_SUBJECT.to_owned(),
-        audience: "api://AzureADTokenExchange".to_owned(),
-    };
+    let credentials = [
+        ("prod", GITHUB_ISSUER.to_owned(), GITHUB_SUBJECT.to_owned()),
+        ("gitlab", GITLAB_ISSUER.to_owned(), GITLAB_SUBJECT.to_owned()),
+        ("pods", KUBERNETES_ISSUER.to_owned(), KUBERNETES_SUBJECT.to_owned()),
+        ("azure-devops-older", vstoken_issuer(), AZURE_DEVOPS_SUBJECT.to_owned()),
+        ("azure-devops", entra_issuer(), azure_devops_entra_subject()),
+    ];
+    let credentials = credentials.map(|(name, issuer, subject)| {
+        let audience = "api://AzureADTokenExchange".to_owned();
+        let credential = FederatedCredential { client_id: IDENTITY.to_owned(), issuer, subject, audience };
+        (name.to_owned(), (name.to_owned(), credential))
+    });
     let identity = ManagedIdentity {
         client_id: IDENTITY.to_owned(),
         principal_id: IDENTITY_OBJECT.to_owned(),
         location: "westeurope".to_owned(),
-        credentials: BTreeMap::from([("prod".to_owned(), ("prod".to_owned(), prod))]),
+        credentials: credentials.into_iter().collect(),
         unknown_for: 0,
     };
-    BTreeMap::from([("contoso-prod/infra-prod".to_owned(), identity)])
+    let neighbour = ManagedIdentity {
+        client_id: "bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc".to_owned(),
+        principal_id: "cdcdcdcd-cdcd-4cdc-8cdc-cdcdcdcdcdcd".to_owned(),
+        credentials: BTreeMap::new(),
+        ..identity.clone()
+    };
+    BTreeMap::from([
+        ("contoso-prod/a-neighbour".to_owned(), neighbour),
+        ("contoso-prod/infra-prod".to_owned(), identity),
+    ])
 }
 
 /// Something that goes wrong.

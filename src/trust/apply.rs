@@ -267,24 +267,6 @@ impl<'a> ResourceManager<'a> {
         }
     }
 
-    /// The path of the identity with this client id, among those of the subscription that the operator sees.
-    pub async fn path_of(
-        &self,
-        subscription: &SubscriptionId,
-        client: &str,
-    ) -> Result<Option<String>, Error> {
-        let path = format!(
-            "subscriptions/{subscription}/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
-        );
-        let list = self.get("list the managed identities", &path, &[("api-version", IDENTITY_API)]).await?;
-        let list = list.as_ref().and_then(|list| list.get("value")).and_then(Value::as_array);
-        let found = list
-            .into_iter()
-            .flatten()
-            .find(|identity| ids_of(identity).is_some_and(|ids| ids.client.eq_ignore_ascii_case(client)));
-        Ok(found.and_then(|identity| identity.get("id")?.as_str().map(ToOwned::to_owned)))
-    }
-
     /// The federated credentials of an identity, at its path.
     pub async fn credentials(&self, path: &str) -> Result<Vec<Credential>, Error> {
         let query = [("api-version", IDENTITY_API)];

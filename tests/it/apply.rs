@@ -157,13 +157,13 @@ fn what_cannot_be_done_changes_nothing() {
     let operator = Operator::new();
     let one = credentials(&["--environment", "prod"]);
     let environments: Vec<String> =
-        (0..20).flat_map(|number| ["--environment".to_owned(), format!("e{number}")]).collect();
-    let twenty = credentials(&environments.iter().map(String::as_str).collect::<Vec<_>>());
+        (0..16).flat_map(|number| ["--environment".to_owned(), format!("e{number}")]).collect();
+    let many = credentials(&environments.iter().map(String::as_str).collect::<Vec<_>>());
     for (identity, wanted, arguments, code, said) in [
         ("new", one.as_str(), &[][..], 2, "there is no identity new yet, and `--location` does not say"),
         ("../x", &one, &[], 2, "`../x` is no name of an identity"),
         ("infra-prod", "[{}]", &[], 2, "credential 1 has no subject"),
-        ("infra-prod", &twenty, &["--yes"], 2, "would have 21 federated credentials"),
+        ("infra-prod", &many, &["--yes"], 2, "would have 21 federated credentials"),
         (
             "infra-prod",
             &one,
@@ -191,31 +191,4 @@ fn what_cannot_be_done_changes_nothing() {
         outcome.stderr
     );
     assert_eq!(operator.writes(), Vec::<String>::new());
-}
-
-#[test]
-fn doctor_reads_what_the_identity_has() {
-    let overrides = JobOverrides {
-        subject: Some("repo:contoso@100/infra@200:environment:prod".to_owned()),
-        ..JobOverrides::default()
-    };
-    let mut operator = Operator::new();
-    let environment = operator.job.emulator.platform_env(Platform::Github, &overrides);
-    operator.job.environment.extend(environment);
-    let base = operator.job.emulator.http_url();
-    let path = format!("{}:/usr/bin:/bin", operator.job.directory.path().display());
-    operator.job.set("PATH", &path);
-    let outcome = operator.job.run(&["doctor", "--with-arm", "--resource-manager", &base]);
-    assert_shown!(
-        "doctor_with_arm",
-        format!("exit code {}\n{}", outcome.code.unwrap(), operator.job.stable(&outcome.stdout))
-    );
-    assert_eq!(operator.job.leaks(&outcome.all()), Vec::<String>::new());
-    operator.job.set("AZURE_CLIENT_ID", world::APPLICATION);
-    let outcome = operator.job.run(&["doctor", "--with-arm", "--resource-manager", &base]);
-    assert!(
-        outcome.stdout.contains("failed   credentials    you see no managed identity with this client id"),
-        "{}",
-        outcome.stdout
-    );
 }

@@ -94,6 +94,7 @@ fn relative_links_lead_somewhere() {
         "docs/gitlab.md",
         "docs/azure-devops.md",
         "docs/terraform.md",
+        "docs/doctor.md",
     ] {
         let directory = root.join(file).parent().unwrap().to_owned();
         for link in

@@ -5,6 +5,7 @@
 #[cfg(unix)]
 mod apply;
 mod docs;
+#[cfg(unix)]
 mod doctor;
 mod exchange;
 mod exec;

@@ -1,0 +1,352 @@
+//! The steps that need no network.
+
+use crate::{
+    cli::{DoctorArgs, Source},
+    config::{self, Identity, Target},
+    env::{Env, names},
+    error::Error,
+    http::{self, Http},
+    identifiers::{Endpoint, VariableName},
+    platform::Platform,
+    state::{self, LoginDirectory},
+};
+
+use super::report::Step;
+
+/// What says who one is: always worth a line.
+const IDENTITY: [&str; 6] = [
+    names::azure::CLIENT_ID,
+    names::arm::CLIENT_ID,
+    names::azure::TENANT_ID,
+    names::arm::TENANT_ID,
+    names::azure::SUBSCRIPTION_ID,
+    names::arm::SUBSCRIPTION_ID,
+];
+const GITHUB: [&str; 5] = [
+    names::github::ACTIONS,
+    names::github::ID_TOKEN_REQUEST_URL,
+    names::github::ID_TOKEN_REQUEST_TOKEN,
+    names::github::ENV,
+    names::github::OUTPUT,
+];
+const GITLAB: [&str; 5] = [
+    names::gitlab::CI,
+    names::gitlab::SERVER_URL,
+    names::azure::ID_TOKEN,
+    names::azure::OIDC_TOKEN,
+    names::gitlab::OIDC_TOKEN,
+];
+const AZURE_DEVOPS: [&str; 6] = [
+    names::azure_devops::TF_BUILD,
+    names::azure_devops::OIDC_REQUEST_URI,
+    names::azure_devops::ACCESS_TOKEN,
+    names::azure::SUBSCRIPTION_SERVICE_CONNECTION_ID,
+    names::arm::ADO_PIPELINE_SERVICE_CONNECTION_ID,
+    names::arm::OIDC_AZURE_SERVICE_CONNECTION_ID,
+];
+/// Worth a line only where somebody set them.
+const OTHERS: [&str; 24] = [
+    names::azure::FEDERATED_TOKEN_FILE,
+    names::azure::AUTHORITY_HOST,
+    names::azure::ENVIRONMENT,
+    names::arm::ENVIRONMENT,
+    names::arm::USE_OIDC,
+    names::arm::OIDC_TOKEN,
+    names::arm::OIDC_TOKEN_FILE_PATH,
+    names::arm::OIDC_REQUEST_URL,
+    names::arm::CLIENT_SECRET,
+    names::arm::CLIENT_CERTIFICATE,
+    names::arm::CLIENT_CERTIFICATE_PATH,
+    names::azure::CLIENT_SECRET,
+    names::azure::CLIENT_CERTIFICATE_PATH,
+    names::azure::CONFIG_DIR,
+    names::azure::KUBERNETES_TOKEN_PROXY,
+    names::azfed::LOGIN_DIR,
+    names::system::SSL_CERT_FILE,
+    names::system::SSL_CERT_DIR,
+    names::system::HTTPS_PROXY[0],
+    names::system::HTTPS_PROXY[1],
+    names::system::ALL_PROXY[0],
+    names::system::ALL_PROXY[1],
+    names::system::NO_PROXY[0],
+    names::system::NO_PROXY[1],
+];
+
+/// Which platform, and what told so.
+pub(super) fn platform(found: &Result<Platform, Error>, args: &DoctorArgs, env: &Env) -> Step {
+    let id = "platform";
+    match found {
+        Ok(platform) => {
+            let found = format!("{}, by {}", platform.describe(), told_by(platform, args, env));
+            let step = Step::ok(id, &found);
+            let other = names::azure::FEDERATED_TOKEN_FILE;
+            match platform {
+                Platform::Stored(_) => step,
+                _ if env.is_set(other) => {
+                    step.with(&format!("{other} is set too: a CI platform goes before it"))
+                }
+                _ => step,
+            }
+        }
+        Err(error) => Step::error(id, error),
+    }
+}
+
+fn told_by(platform: &Platform, args: &DoctorArgs, env: &Env) -> String {
+    let source = &args.source;
+    if source.source != Source::Auto {
+        return "`--source`".to_owned();
+    }
+    match platform {
+        Platform::GitHub(_) if env.is_set(names::github::ACTIONS) => names::github::ACTIONS.to_owned(),
+        Platform::GitHub(_) => names::github::ID_TOKEN_REQUEST_URL.to_owned(),
+        Platform::GitLab(_) => names::gitlab::CI.to_owned(),
+        Platform::AzureDevOps(_) => names::azure_devops::TF_BUILD.to_owned(),
+        Platform::Stored(_) if source.assertion_env.is_some() => "`--assertion-env`".to_owned(),
+        Platform::Stored(_) if source.assertion_file.is_some() => "`--assertion-file`".to_owned(),
+        Platform::Stored(_) => names::azure::FEDERATED_TOKEN_FILE.to_owned(),
+    }
+}
+
+/// The variables that matter, by name.
+pub(super) fn variables(args: &DoctorArgs, env: &Env) -> Step {
+    let id = "variables";
+    let mut needed: Vec<&str> = IDENTITY.to_vec();
+    for platforms in [&GITHUB[..], &GITLAB, &AZURE_DEVOPS] {
+        if platforms[..2].iter().any(|mark| env.is_set(mark)) {
+            needed.extend(platforms);
+        }
+    }
+    needed.extend(args.source.assertion_env.as_ref().map(VariableName::as_str));
+    let there = |name: &&str| env.is_set(name) || env.is_empty(name);
+    let others: Vec<&str> = OTHERS.into_iter().filter(there).filter(|name| !needed.contains(name)).collect();
+    let state = |name: &str| match env.get(name) {
+        Some(value) if value.starts_with("$(") => "a macro that was not expanded",
+        Some(_) => "set",
+        None if env.is_empty(name) => "empty",
+        None => "not set",
+    };
+    let rows: Vec<(&str, String)> =
+        needed.iter().chain(&others).map(|name| (*name, state(name).to_owned())).collect();
+    let count = |wanted: &str| rows.iter().filter(|(_, state)| state == wanted).count();
+    let odd: Vec<&str> =
+        needed.iter().copied().filter(|name| !matches!(state(name), "set" | "not set")).collect();
+    if let (Err(error), true) =
+        (config::has_github_files(env), env.get(names::github::ACTIONS) == Some("true"))
+    {
+        return Step::error(id, &error.into()).with_table(&rows);
+    }
+    if odd.is_empty() {
+        return Step::ok(id, &format!("{} of those that matter are set", count("set"))).with_table(&rows);
+    }
+    let verb = if odd.len() == 1 { "has" } else { "have" };
+    let step = Step::warning(id, &format!("{} {verb} no value", odd.join(", "))).with_table(&rows);
+    if !odd.iter().any(|name| env.is_empty(name)) {
+        // what to do about a macro, the step says that needs the variable
+        return step;
+    }
+    step.hint(
+        "an empty variable counts as unset: what fills it (a variable or secret of the repository, environment or group) \
+         does not exist, or this job may not see it",
+    )
+}
+
+/// Variables that contradict one another, or this login.
+pub(super) fn conflicts(args: &DoctorArgs, env: &Env) -> Step {
+    let id = "conflicts";
+    let mut refused = None;
+    let mut warnings: Vec<(String, Option<String>)> = Vec::new();
+    for (consumer, error) in config::other_credentials(env) {
+        let hint = error.hints().iter().map(|hint| hint.text.clone()).next();
+        if args.consumers.contains(&consumer) && refused.is_none() {
+            refused = Some(error);
+        } else {
+            warnings.push((error.to_string(), hint));
+        }
+    }
+    let identity = &args.identity;
+    for (given, first, second) in [
+        (identity.client_id.is_some(), names::azure::CLIENT_ID, names::arm::CLIENT_ID),
+        (identity.tenant_id.is_some(), names::azure::TENANT_ID, names::arm::TENANT_ID),
+        (identity.subscription_id.is_some(), names::azure::SUBSCRIPTION_ID, names::arm::SUBSCRIPTION_ID),
+    ] {
+        if let (Some(one), Some(other)) = (env.get(first), env.get(second))
+            && !one.trim().eq_ignore_ascii_case(other.trim())
+        {
+            let counts = if given { "the flag" } else { first };
+            warnings.push((
+                format!("{first} and {second} differ: {counts} counts"),
+                Some(format!("remove one of {first} and {second}, or make them equal")),
+            ));
+        }
+    }
+    if env.is_set(names::arm::OIDC_TOKEN) {
+        warnings.push((
+            format!(
+                "{} is set: Terraform prefers it to this login, and it is never renewed",
+                names::arm::OIDC_TOKEN
+            ),
+            Some(format!("remove {} from the job", names::arm::OIDC_TOKEN)),
+        ));
+    }
+    if env.is_set(names::azure::KUBERNETES_TOKEN_PROXY) {
+        warnings.push((
+            format!(
+                "{} is set: this cluster has identity bindings, whose tokens Entra itself does not take",
+                names::azure::KUBERNETES_TOKEN_PROXY
+            ),
+            Some(
+                "give the pod a projected token with the audience that the federated credential names"
+                    .to_owned(),
+            ),
+        ));
+    }
+    let step = match &refused {
+        Some(error) => Step::failed(id, &error.to_string(), 2).hints(&error.hints()),
+        None => match warnings.as_slice() {
+            [] => Step::ok(id, "no variable contradicts another, or this login"),
+            [(only, hint)] => {
+                let step = Step::warning(id, only);
+                return hint.iter().fold(step, |step, hint| step.hint(hint.clone()));
+            }
+            several => Step::warning(id, &format!("{} contradictions", several.len())),
+        },
+    };
+    warnings.into_iter().fold(step, |step, (warning, hint)| {
+        let step = step.with(&warning);
+        match hint {
+            Some(hint) => step.hint(hint),
+            None => step,
+        }
+    })
+}
+
+/// The cloud, its Entra, and the audience.
+pub(super) fn cloud(target: &Result<Target, Error>, args: &DoctorArgs) -> Step {
+    let id = "cloud";
+    let target = match target {
+        Ok(target) => target,
+        Err(error) => return Step::error(id, error),
+    };
+    let rows = [("Entra", target.authority.as_str().to_owned()), ("audience", target.audience.to_string())];
+    let clouds_own = target.cloud.audience();
+    if args.identity.cloud.audience.is_some() && target.audience != clouds_own {
+        let odd = format!("{}, but not its audience, which is {clouds_own}", target.cloud.name);
+        return Step::warning(id, &odd)
+            .with_table(&rows)
+            .hint("leave `--audience` away unless the federated credential has that one");
+    }
+    Step::ok(id, target.cloud.name).with_table(&rows)
+}
+
+/// The ids, where they come from, and whether they can be right.
+pub(super) fn identity(
+    identity: &Result<Identity, Option<Error>>,
+    args: &DoctorArgs,
+    flags_come_from: &str,
+    env: &Env,
+) -> Step {
+    let id = "identity";
+    let identity = match identity {
+        Ok(identity) => identity,
+        Err(Some(Error::Platform(_))) => {
+            return Step::skipped(id, "not chosen: there is no OIDC token that `--identity-map` could go by");
+        }
+        Err(Some(error)) => return Step::error(id, error),
+        Err(None) => {
+            return Step::skipped(
+                id,
+                "not chosen: `--identity-map` goes by the OIDC token, which takes a request",
+            );
+        }
+    };
+    let from = |flag: bool, variables: [&'static str; 2]| {
+        if flag { flags_come_from } else { env.first(&variables).map_or("nowhere", |(name, _)| name) }
+    };
+    let given = &args.identity;
+    let client = from(given.client_id.is_some(), [names::azure::CLIENT_ID, names::arm::CLIENT_ID]);
+    let tenant = from(given.tenant_id.is_some(), [names::azure::TENANT_ID, names::arm::TENANT_ID]);
+    let subscription =
+        from(given.subscription_id.is_some(), [names::azure::SUBSCRIPTION_ID, names::arm::SUBSCRIPTION_ID]);
+    let rows = [
+        ("client", format!("{} from {client}", identity.client)),
+        ("tenant", format!("{} from {tenant}", identity.tenant)),
+        (
+            "subscription",
+            identity.subscription.as_ref().map_or_else(
+                || "none: later steps must choose one".to_owned(),
+                |id| format!("{id} from {subscription}"),
+            ),
+        ),
+    ];
+    let mut ids = vec![("client", identity.client.as_str()), ("tenant", identity.tenant.as_str())];
+    ids.extend(identity.subscription.as_ref().map(|id| ("subscription", id.as_str())));
+    for (place, (one, value)) in ids.iter().enumerate() {
+        if let Some((other, _)) = ids.iter().skip(place + 1).find(|(_, other)| other == value) {
+            return Step::warning(id, &format!("{one} and {other} have the same id"))
+                .with_table(&rows)
+                .hint("one of them was copied to the wrong place: these are three different ids");
+        }
+    }
+    Step::ok(id, "the ids are well-formed").with_table(&rows)
+}
+
+/// Proxies and CA certificates.
+pub(super) fn network(endpoints: &[(&str, &Endpoint)], env: &Env) -> (Step, Option<Http>) {
+    let id = "network";
+    match Http::new(env, endpoints.iter().map(|(_, endpoint)| *endpoint)) {
+        Ok(http) => (ways(id, endpoints, env), Some(http)),
+        Err(error) => (Step::error(id, &Error::Http(error)), None),
+    }
+}
+
+/// How each server is reached, and which certificates count.
+fn ways(id: &'static str, endpoints: &[(&str, &Endpoint)], env: &Env) -> Step {
+    let named = |names: [&'static str; 2]| names.into_iter().find(|name| env.is_set(name));
+    let set = named(names::system::HTTPS_PROXY).or_else(|| named(names::system::ALL_PROXY));
+    let excepted = named(names::system::NO_PROXY);
+    let mut rows = Vec::new();
+    let (mut through, mut beyond) = (0, 0);
+    for (what, endpoint) in endpoints {
+        let way = if endpoint.is_loopback() {
+            "on this machine".to_owned()
+        } else if let Some(proxy) = http::proxy_for(endpoint) {
+            through += 1;
+            format!("through the proxy {proxy}")
+        } else {
+            beyond += 1;
+            "directly".to_owned()
+        };
+        rows.push((*what, format!("{} {way}", endpoint.host())));
+    }
+    let certificates = [names::system::SSL_CERT_FILE, names::system::SSL_CERT_DIR];
+    rows.push((
+        "CA certificates",
+        certificates.into_iter().find(|name| env.is_set(name)).map_or_else(
+            || "the system's; where it has none, Mozilla's as built in".to_owned(),
+            |name| format!("those of {name}, and no others"),
+        ),
+    ));
+    if let (Some(name), None, 0, 1..) = (set, excepted, through, beyond) {
+        return Step::warning(id, &format!("{name} is set, but it is not a proxy's URL"))
+            .with_table(&rows)
+            .hint(format!("write {name} as http://HOST:PORT"));
+    }
+    let summary = match (through, beyond, excepted) {
+        (0, _, None) => "no proxy".to_owned(),
+        (0, _, Some(name)) => format!("no proxy, or {name} excepts these hosts"),
+        _ => format!("a proxy, by {}", set.unwrap_or("the system's settings")),
+    };
+    Step::ok(id, &summary).with_table(&rows)
+}
+
+/// Whether what a login leaves for later steps could be written.
+pub(super) fn handover(identity: Option<&Identity>, env: &Env) -> Step {
+    let id = "handover";
+    let Some(identity) = identity else { return Step::skipped(id, "not tried: there is no identity") };
+    match LoginDirectory::create(env, identity) {
+        // dropped, and with that removed again
+        Ok(_) => Step::ok(id, &format!("{} can hold the files of a login", state::temp(env).display())),
+        Err(error) => Step::error(id, &error.into()),
+    }
+}
