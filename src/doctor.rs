@@ -605,12 +605,12 @@ fn answers_as_entra(answer: &Answer) -> Step {
     }
 }
 
-/// The command that gives the identity a role.
+/// The command that gives the identity a role. How long a new one takes: Microsoft Learn "Troubleshoot Azure RBAC".
 fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error::Hints {
     let subscription = subscription.map_or("<subscription>", SubscriptionId::as_str);
     let object = object.map_or_else(|| "<object id>".to_owned(), text::shell_word);
     error::Hints::with_lines(
-        "give the identity a role, the least that the job needs, where it needs it (a new one takes up to ten minutes to work):",
+        "give the identity a role, the least that the job needs, where it needs it (a new one can take ten minutes to work):",
         &[
             &format!("az role assignment create --assignee-object-id {object} \\"),
             "  --assignee-principal-type ServicePrincipal --role <role> \\",
