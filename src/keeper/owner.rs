@@ -17,9 +17,11 @@ pub struct Owner {
     pub started: Option<u64>,
 }
 
-/// What is known of a process.
+/// What is known of a process. A parent or leader outside this process' PID namespace has the number 0, as nobody has.
 struct Process {
     parent: u32,
+    group: u32,
+    session: u32,
     name: String,
     ended: bool,
     started: Option<u64>,
@@ -46,21 +48,11 @@ pub fn find(runner: Runner) -> Option<Owner> {
 
 /// The leader of this process' group, else of its session: a script's commands are in the script's group, and what is
 /// typed at a terminal is a group of its own in the terminal's session.
-#[cfg(unix)]
 fn shell() -> Option<u32> {
-    let own = std::process::id();
-    let group = rustix::process::getpgrp();
-    let session = rustix::process::getsid(None).ok();
-    [Some(group), session]
+    let own = look_at(std::process::id())?;
+    [own.group, own.session]
         .into_iter()
-        .flatten()
-        .filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
-        .find(|pid| *pid != own && look_at(*pid).is_some_and(|process| !process.ended))
-}
-
-#[cfg(not(unix))]
-fn shell() -> Option<u32> {
-    None
+        .find(|pid| *pid != std::process::id() && look_at(*pid).is_some_and(|process| !process.ended))
 }
 
 impl Owner {
@@ -93,6 +85,8 @@ fn parse_stat(stat: &str) -> Option<Process> {
         name: name.to_owned(),
         ended: matches!(*fields.first()?, "Z" | "X" | "x"),
         parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         started: Some(fields.get(19)?.parse().ok()?),
     })
 }
@@ -101,12 +95,22 @@ fn parse_stat(stat: &str) -> Option<Process> {
 #[cfg(all(unix, not(target_os = "linux")))]
 fn look_at(pid: u32) -> Option<Process> {
     let mut ps = std::process::Command::new("ps");
-    ps.args(["-o", "ppid=", "-o", "comm=", "-p", &pid.to_string()]).stdin(std::process::Stdio::null());
+    ps.args(["-o", "ppid=", "-o", "pgid=", "-o", "comm=", "-p", &pid.to_string()])
+        .stdin(std::process::Stdio::null());
     let output = ps.stderr(std::process::Stdio::null()).output().ok()?;
     let line = String::from_utf8(output.stdout).ok()?;
-    let (parent, file) = line.trim().split_once(char::is_whitespace)?;
+    let (parent, rest) = line.trim().split_once(char::is_whitespace)?;
+    let (group, file) = rest.trim().split_once(char::is_whitespace)?;
     let name = std::path::Path::new(file.trim()).file_name()?.to_str()?.to_owned();
-    Some(Process { parent: parent.parse().ok()?, ended: name == "<defunct>", name, started: None })
+    let session = rustix::process::getsid(rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)).ok();
+    Some(Process {
+        parent: parent.parse().ok()?,
+        group: group.parse().ok()?,
+        session: session.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()).unwrap_or_default(),
+        ended: name == "<defunct>",
+        name,
+        started: None,
+    })
 }
 
 #[cfg(not(unix))]
@@ -123,6 +127,7 @@ mod tests {
         let rest = "S 7 9 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
         let process = parse_stat(&format!("8 (a) R 1 (b) {rest}")).unwrap();
         assert_eq!((process.name.as_str(), process.parent, process.started), ("a) R 1 (b", 7, Some(4242)));
+        assert_eq!((process.group, process.session), (9, 9));
         assert!(!process.ended);
         assert!(parse_stat("8 (a) Z 1 2").is_none() && parse_stat("").is_none());
     }
