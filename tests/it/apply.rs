@@ -1,6 +1,6 @@
 //! `azfed trust apply`: the plan first, then one write after the other, and what is there stays.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeMap, fs};
 
 use azfed_emulator::{Action, Fault, JobOverrides, Platform, world};
 
@@ -19,17 +19,8 @@ impl Operator {
         for name in ["GITHUB_ACTIONS", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"] {
             job.unset(name);
         }
-        let operator = Self { job, token };
-        let json = format!(r#"{{"accessToken":"{}","tokenType":"Bearer"}}"#, operator.token);
-        operator.az(&format!("echo '{json}'\n"));
-        operator
-    }
-
-    fn az(&self, script: &str) {
-        let az = self.job.path("az");
-        let check = "[ \"$*\" = 'account get-access-token --output json --resource https://management.azure.com' ] || exit 9\n";
-        fs::write(&az, format!("#!/bin/sh\n{check}{script}")).unwrap();
-        fs::set_permissions(&az, fs::Permissions::from_mode(0o755)).unwrap();
+        job.az_with(&token);
+        Self { job, token }
     }
 
     fn apply(&self, identity: &str, credentials: &str, arguments: &[&str]) -> Outcome {
@@ -48,9 +39,7 @@ impl Operator {
             "--resource-manager",
             &base,
         ];
-        let mut command = self.job.command(&[&fixed, arguments].concat());
-        command.env("PATH", format!("{}:/usr/bin:/bin", self.job.directory.path().display()));
-        let outcome = Outcome::of(&command.output().unwrap());
+        let outcome = self.job.run(&[&fixed, arguments].concat());
         assert!(!outcome.all().contains(&self.token), "the operator's token is shown");
         outcome
     }
@@ -154,7 +143,7 @@ fn what_is_there_stays_or_is_named_before_it_changes() {
 
 #[test]
 fn what_cannot_be_done_changes_nothing() {
-    let operator = Operator::new();
+    let mut operator = Operator::new();
     let one = credentials(&["--environment", "prod"]);
     let environments: Vec<String> =
         (0..16).flat_map(|number| ["--environment".to_owned(), format!("e{number}")]).collect();
@@ -178,11 +167,11 @@ fn what_cannot_be_done_changes_nothing() {
         assert_eq!(outcome.code, Some(code), "{identity} {arguments:?}: {}", outcome.all());
         assert!(outcome.stderr.contains(said), "{identity} {arguments:?}: {}", outcome.stderr);
     }
-    operator.az("echo 'ERROR: Please run az login' >&2; exit 1\n");
+    operator.job.az_for_a_token("echo 'ERROR: Please run az login' >&2; exit 1");
     let outcome = operator.apply("infra-prod", &one, &[]);
     assert_eq!(outcome.code, Some(3));
     assert!(outcome.stderr.contains("there is no login of yours to do this with: az account get-access-token: ERROR: Please run az login\nazfed: hint: `az login` first"), "{}", outcome.stderr);
-    operator.az("echo '{\"accessToken\":\"not-a-token\"}'\n");
+    operator.job.az_with("not-a-token");
     let outcome = operator.apply("infra-prod", &one, &[]);
     assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
     assert!(

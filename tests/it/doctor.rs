@@ -1,8 +1,8 @@
 //! `azfed doctor`: healthy jobs and each way to be ill; the words, the exit code of a login, the schema, no leaks.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::fs;
 
-use azfed_emulator::{Action, Fault, FederatedCredential, JobOverrides, Platform, world};
+use azfed_emulator::{Action, FederatedCredential, JobOverrides, Platform, world};
 use serde_json::Value;
 
 use crate::harness::{Job, Outcome, assert_shown};
@@ -43,7 +43,7 @@ impl Patient {
     }
 
     fn fault(self, kind: &str, action: Action) -> Self {
-        self.job.emulator.fault(Fault { kind: kind.to_owned(), times: 0, after: 0, late_ms: 0, action });
+        self.job.fault(kind, 0, action);
         self
     }
 
@@ -53,23 +53,16 @@ impl Patient {
     }
 
     /// An az that prints this.
-    fn az(self, script: &str) -> Self {
-        let directory = self.job.path("bin");
-        fs::create_dir(&directory).unwrap();
-        let az = format!("{directory}/az");
-        fs::write(&az, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&az, fs::Permissions::from_mode(0o755)).unwrap();
-        self.set("PATH", &directory)
+    fn az(mut self, script: &str) -> Self {
+        self.job.az(script);
+        self
     }
 
     /// The az of an operator who is logged in.
-    fn operator(self) -> Self {
-        let answer =
-            serde_json::json!({ "accessToken": self.job.emulator.operator_token(), "tokenType": "Bearer" });
-        self.az(&format!(
-            "[ \"$*\" = 'account get-access-token --output json --resource https://management.azure.com' ] || exit 2\n\
-             printf '%s' '{answer}'"
-        ))
+    fn operator(mut self) -> Self {
+        let access_token = self.job.emulator.operator_token();
+        self.job.az_with(&access_token);
+        self
     }
 
     fn run(&self, more: &[&str]) -> Outcome {

@@ -2,21 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use azfed_emulator::{Action, Fault, FederatedCredential, JobOverrides, Platform, Recorded, world};
+use azfed_emulator::{Action, FederatedCredential, JobOverrides, Platform, Recorded, world};
 
-use crate::harness::{Job, Outcome};
-
-fn fault(job: &Job, kind: &str, times: u32, action: Action) {
-    job.emulator.fault(Fault { kind: kind.to_owned(), times, after: 0, late_ms: 0, action });
-}
+use crate::harness::{Job, Outcome, status};
 
 fn of_kind(job: &Job, kind: &str) -> Vec<Recorded> {
     job.emulator.requests().into_iter().filter(|request| request.kind == kind).collect()
-}
-
-fn status(status: u16, headers: &[(&str, &str)]) -> Action {
-    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Action::Status { status, body: String::new(), headers }
 }
 
 #[test]
@@ -59,7 +50,7 @@ fn azure_devops_is_asked_as_it_documents() {
 #[test]
 fn every_try_has_a_fresh_assertion() {
     let job = Job::new(Platform::Github);
-    fault(&job, "entra.token", 2, status(503, &[]));
+    job.fault("entra.token", 2, status(503, &[]));
     let outcome = job.run(&["token"]);
     assert_eq!(outcome.code, Some(0), "{}", job.show(&outcome));
     let assertions: std::collections::BTreeSet<String> = of_kind(&job, "entra.token")
@@ -86,7 +77,7 @@ fn transient_answers_are_tried_again() {
         Action::TruncatedJson,
     ] {
         let job = Job::new(Platform::Gitlab);
-        fault(&job, "entra.token", 1, action.clone());
+        job.fault("entra.token", 1, action.clone());
         let outcome = job.run(&["token"]);
         assert_eq!(outcome.code, Some(0), "{action:?}: {}", job.show(&outcome));
         assert_eq!(of_kind(&job, "entra.token").len(), 2, "{action:?}");
@@ -97,7 +88,7 @@ fn transient_answers_are_tried_again() {
 fn refusals_are_not_tried_again() {
     for code in [700_213, 70_025, 700_016, 90_002, 500_011, 53_003, 7_000_215, 50_196, 700_222] {
         let job = Job::new(Platform::Github);
-        fault(&job, "entra.token", 0, Action::Aadsts { code });
+        job.fault("entra.token", 0, Action::Aadsts { code });
         let outcome = job.run(&["token"]);
         assert_eq!(outcome.code, Some(4), "{code}: {}", job.show(&outcome));
         assert_eq!(of_kind(&job, "entra.token").len(), 1, "{code}");
@@ -108,14 +99,14 @@ fn refusals_are_not_tried_again() {
 fn an_expired_assertion_is_fetched_once_more() {
     for (code, times, exit, posts) in [(700_024, 1, 0, 2), (50_027, 1, 0, 2), (700_024, 0, 4, 2)] {
         let job = Job::new(Platform::Github);
-        fault(&job, "entra.token", times, Action::Aadsts { code });
+        job.fault("entra.token", times, Action::Aadsts { code });
         let outcome = job.run(&["token"]);
         assert_eq!(outcome.code, Some(exit), "{code}: {}", job.show(&outcome));
         assert_eq!(of_kind(&job, "entra.token").len(), posts, "{code}");
     }
     // GitLab cannot mint again
     let job = Job::new(Platform::Gitlab);
-    fault(&job, "entra.token", 1, Action::Aadsts { code: 700_024 });
+    job.fault("entra.token", 1, Action::Aadsts { code: 700_024 });
     assert_eq!(job.run(&["token"]).code, Some(4));
     assert_eq!(of_kind(&job, "entra.token").len(), 1);
 }
@@ -123,13 +114,13 @@ fn an_expired_assertion_is_fetched_once_more() {
 #[test]
 fn retry_after_is_honoured_up_to_a_cap() {
     let job = Job::new(Platform::Gitlab);
-    fault(&job, "entra.token", 1, status(429, &[("retry-after", "1")]));
+    job.fault("entra.token", 1, status(429, &[("retry-after", "1")]));
     let started = Instant::now();
     assert_eq!(job.run(&["token"]).code, Some(0));
     assert!(started.elapsed() >= Duration::from_secs(1));
 
     let job = Job::new(Platform::Gitlab);
-    fault(&job, "entra.token", 0, status(429, &[("retry-after", "3600")]));
+    job.fault("entra.token", 0, status(429, &[("retry-after", "3600")]));
     let started = Instant::now();
     assert_eq!(job.run(&["token"]).code, Some(5));
     assert!(started.elapsed() < Duration::from_secs(5));
@@ -139,7 +130,7 @@ fn retry_after_is_honoured_up_to_a_cap() {
 #[test]
 fn the_deadline_ends_everything() {
     let job = Job::new(Platform::Github);
-    fault(&job, "entra.token", 0, Action::Delay { ms: 60_000 });
+    job.fault("entra.token", 0, Action::Delay { ms: 60_000 });
     let started = Instant::now();
     let outcome = job.run(&["login", "--timeout", "1s"]);
     assert_eq!(outcome.code, Some(5), "{}", job.show(&outcome));
@@ -151,7 +142,7 @@ fn the_deadline_ends_everything() {
 #[test]
 fn scopes_go_out_together_and_one_refusal_is_all() {
     let job = Job::new(Platform::Github);
-    fault(&job, "entra.token", 3, Action::Delay { ms: 400 });
+    job.fault("entra.token", 3, Action::Delay { ms: 400 });
     let started = Instant::now();
     let scopes = [
         "--scope",
@@ -176,7 +167,7 @@ fn scopes_go_out_together_and_one_refusal_is_all() {
 #[test]
 fn entras_connection_is_opened_while_the_platform_mints() {
     let job = Job::new(Platform::Github);
-    fault(&job, "github.assertion", 1, Action::Delay { ms: 300 });
+    job.fault("github.assertion", 1, Action::Delay { ms: 300 });
     assert_eq!(job.run(&["token"]).code, Some(0));
     let (minted, exchanged) = (&of_kind(&job, "github.assertion")[0], &of_kind(&job, "entra.token")[0]);
     // connections are numbered as they are accepted: Entra's was there before the platform had answered, and was used
@@ -194,7 +185,7 @@ fn a_credential_never_goes_through_a_proxy_to_loopback_or_after_a_redirect() {
 
     let job = Job::new(Platform::Github);
     let target = format!("{}/stolen", job.emulator.http_url());
-    fault(&job, "entra.token", 0, Action::Redirect { status: 308, to: target });
+    job.fault("entra.token", 0, Action::Redirect { status: 308, to: target });
     assert_eq!(job.run(&["token"]).code, Some(5));
     assert!(job.emulator.requests().iter().all(|request| request.path != "/stolen"));
 }

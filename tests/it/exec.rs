@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azfed_emulator::{Action, Fault, Platform, world};
+use azfed_emulator::{Action, Platform, world};
 
-use crate::harness::{Job, Outcome};
+use crate::harness::{self, Job, Outcome, status};
 
 /// A running `exec` whose child has told its environment and waits.
 struct Running {
@@ -36,30 +36,15 @@ impl Running {
     }
 
     fn port(&self) -> u16 {
-        let endpoint = &self.environment["IDENTITY_ENDPOINT"];
-        endpoint.split(':').nth(2).unwrap().split('/').next().unwrap().parse().unwrap()
+        harness::port_and_path(&self.environment["IDENTITY_ENDPOINT"]).0
     }
 
-    /// Status, head and body.
     fn send(&self, request: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        (status, head.to_ascii_lowercase(), body.to_owned())
+        harness::send(self.port(), request)
     }
 
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
-        let host = format!("127.0.0.1:{}", self.port());
-        let headers: Vec<String> =
-            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        self.send(&format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{}\r\n",
-            headers.concat()
-        ))
+        harness::get(self.port(), path, headers)
     }
 
     fn token(&self, query: &str) -> (u16, String, String) {
@@ -100,11 +85,7 @@ fn the_endpoints_forms() {
     assert_eq!(status, 200, "{body}");
     assert!(body.contains(" +00:00\""), "{body}");
 
-    let metadata = running.environment["ARM_MSI_ENDPOINT"]
-        .split_once(&format!(":{}", running.port()))
-        .unwrap()
-        .1
-        .to_owned();
+    let (_, metadata) = harness::port_and_path(&running.environment["ARM_MSI_ENDPOINT"]);
     let path = format!("{metadata}?api-version=2018-02-01&{ARM}&client_id={}", world::IDENTITY);
     assert_eq!(running.get(&path, &[("Metadata", "true")]).0, 200);
     assert_eq!(running.get(&path, &[]).0, 400);
@@ -197,14 +178,7 @@ fn strangers_get_nothing() {
 fn one_request_a_resource_however_many_ask() {
     let job = Job::new(Platform::Github);
     let running = Running::start(&job, &[]);
-    let fault = Fault {
-        kind: "entra.token".to_owned(),
-        times: 0,
-        after: 0,
-        late_ms: 0,
-        action: Action::Delay { ms: 300 },
-    };
-    job.emulator.fault(fault);
+    job.fault("entra.token", 0, Action::Delay { ms: 300 });
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..64)
             .map(|_| scope.spawn(|| running.token("resource=https%3A%2F%2Fvault.azure.net").0))
@@ -228,14 +202,7 @@ fn entra_away_for_a_while() {
     let job = Job::new(Platform::Github);
     job.emulator.set(|settings| settings.access_token_lifetime_s = Some(8));
     let running = Running::start(&job, &["--timeout", "1"]);
-    let status = |status| Action::Status { status, body: String::new(), headers: BTreeMap::new() };
-    job.emulator.fault(Fault {
-        kind: "entra.token".to_owned(),
-        times: 0,
-        after: 0,
-        late_ms: 0,
-        action: status(503),
-    });
+    job.fault("entra.token", 0, status(503, &[]));
     // what is at hand goes on being served, and nothing is lost
     assert_eq!(running.token(ARM).0, 200);
     let (code, head, body) = running.token("resource=https%3A%2F%2Fvault.azure.net");

@@ -344,13 +344,7 @@ fn each_of_entras_codes_gives_its_fix() {
     let codes = azfed::entra::aadsts::TABLE.iter().flat_map(|row| row.codes).copied().chain([123_456]);
     for code in codes {
         job.emulator.reset();
-        job.emulator.fault(Fault {
-            kind: "entra.token".to_owned(),
-            times: 0,
-            after: 0,
-            late_ms: 0,
-            action: Action::Aadsts { code },
-        });
+        job.fault("entra.token", 0, Action::Aadsts { code });
         let outcome = job.run(&["login", "--timeout", "2"]);
         assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new(), "AADSTS{code}");
         assert!(

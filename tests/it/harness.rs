@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
+    fmt::Write as _,
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use azfed_emulator::{Emulator, JobOverrides, Options, Platform, world};
+use azfed_emulator::{Action, Emulator, Fault, JobOverrides, Options, Platform, world};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tempfile::TempDir;
 
@@ -99,6 +102,33 @@ impl Job {
         Outcome::of(&self.command(arguments).output().unwrap())
     }
 
+    /// Lets requests of a kind go wrong from now on: so many, or all for 0.
+    pub(crate) fn fault(&self, kind: &str, times: u32, action: Action) {
+        self.emulator.fault(Fault { kind: kind.to_owned(), times, after: 0, late_ms: 0, action });
+    }
+
+    /// An az that does this, first on the path.
+    pub(crate) fn az(&mut self, script: &str) {
+        let directory = self.path("bin");
+        fs::create_dir_all(&directory).unwrap();
+        let az = format!("{directory}/az");
+        fs::write(&az, format!("#!/bin/sh\n{script}\n")).unwrap();
+        assert!(Command::new("chmod").args(["755", &az]).status().unwrap().success());
+        self.set("PATH", &format!("{directory}:/usr/bin:/bin"));
+    }
+
+    /// The az of somebody who is logged in, with this access token for Azure Resource Manager and for nothing else.
+    pub(crate) fn az_with(&mut self, access_token: &str) {
+        let answer = serde_json::json!({ "accessToken": access_token, "tokenType": "Bearer" });
+        self.az_for_a_token(&format!("echo '{answer}'"));
+    }
+
+    /// An az that does this when it is asked for an access token for Azure Resource Manager, and nothing else.
+    pub(crate) fn az_for_a_token(&mut self, script: &str) {
+        let asked = "account get-access-token --output json --resource https://management.azure.com";
+        self.az(&format!("[ \"$*\" = '{asked}' ] || exit 9\n{script}"));
+    }
+
     /// Every file in the job's temp.
     pub(crate) fn left_in_temp(&self) -> Vec<PathBuf> {
         files_below(&self.directory.path().join("temp"))
@@ -153,6 +183,42 @@ impl Job {
         }
         text
     }
+}
+
+/// An answer with this status, and no body.
+pub(crate) fn status(status: u16, headers: &[(&str, &str)]) -> Action {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Action::Status { status, body: String::new(), headers }
+}
+
+/// Sends a request as it stands to a port on loopback: status, head in lower case, body.
+pub(crate) fn send(port: u16, request: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+/// A GET of a path on such a port.
+pub(crate) fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    send(
+        port,
+        &format!(
+            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{}\r\n",
+            headers.concat()
+        ),
+    )
+}
+
+/// The port of a URL on loopback, and its path with the query.
+pub(crate) fn port_and_path(url: &str) -> (u16, String) {
+    let (address, path) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once('/').unwrap();
+    (address.parse().unwrap(), format!("/{path}"))
 }
 
 impl Outcome {

@@ -3,17 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use azfed_emulator::{Action, Fault, Platform, world};
+use azfed_emulator::{Platform, world};
 
-use crate::harness::{Job, Outcome, files_below};
+use crate::harness::{self, Job, Outcome, files_below, status};
 
 fn login(job: &Job, arguments: &[&str]) -> Outcome {
     let outcome = job.run(&[&["login"], arguments].concat());
@@ -56,16 +54,6 @@ fn az_assertion(login: &Path) -> String {
     let entries = fs::read_to_string(login.join("azure/service_principal_entries.json")).unwrap();
     let entries: serde_json::Value = serde_json::from_str(&entries).unwrap();
     entries[0]["client_assertion"].as_str().unwrap().to_owned()
-}
-
-fn refuse(job: &Job, kind: &str, status: u16) {
-    job.emulator.fault(Fault {
-        kind: kind.to_owned(),
-        times: 0,
-        after: 0,
-        late_ms: 0,
-        action: Action::Status { status, body: String::new(), headers: BTreeMap::new() },
-    });
 }
 
 #[test]
@@ -113,8 +101,6 @@ fn what_anyone_can_see_of_it_holds_no_secret() {
         assert!(!text.contains("SYSTEM_ACCESSTOKEN"), "{file}");
         assert!(file != "cmdline" || text.contains("keep\0--client-id="), "{text}");
     }
-    // the kernel gives what belongs to a process that may not be looked into to root
-    assert_eq!(fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(), 0);
     let session = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = session.rsplit_once(") ").unwrap().1.split(' ').collect();
     assert_eq!(fields[3], pid.to_string(), "a session of its own");
@@ -122,6 +108,38 @@ fn what_anyone_can_see_of_it_holds_no_secret() {
     // the three streams are a pipe without a writer, a pipe without a reader, and the log
     let log = fs::read_link(format!("/proc/{pid}/fd/2")).unwrap();
     assert!(log.ends_with("keeper/log"), "{log:?}");
+}
+
+/// Root may look into every process: where these tests are root's, the job is another user's.
+#[test]
+fn another_process_of_the_user_cannot_look_into_it() {
+    let job = Job::new(Platform::Github);
+    let azfed = job.path("azfed");
+    fs::copy(env!("CARGO_BIN_EXE_azfed"), &azfed).unwrap();
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let as_user = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(if is_root { "/usr/bin/setpriv" } else { program });
+        if is_root {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
+        }
+        command.args(arguments).env_clear().envs(&job.environment).stdin(Stdio::null());
+        Outcome::of(&command.output().unwrap())
+    };
+    if is_root {
+        let own = ["-R", "65534:65534", job.directory.path().to_str().unwrap()];
+        assert!(Command::new("chown").args(own).status().unwrap().success());
+    }
+    let login = as_user(&azfed, &["login"]);
+    assert_eq!(login.code, Some(0), "{}", job.show(&login));
+    let pid = keeper_of(&only_login(&job));
+    for file in ["environ", "maps", "fd/0"] {
+        let looked = as_user("/bin/cat", &[&format!("/proc/{pid}/{file}")]);
+        assert_eq!((looked.code, looked.stdout.as_str()), (Some(1), ""), "{file}");
+        assert!(looked.stderr.contains("Permission denied"), "{file}: {}", looked.stderr);
+    }
+    let logout = as_user(&azfed, &["logout"]);
+    assert_eq!(logout.code, Some(0), "{}", job.show(&logout));
+    assert!(!is_alive(pid) && job.left_in_temp().is_empty());
 }
 
 #[test]
@@ -204,7 +222,7 @@ fn it_knows_the_answers_of_a_platform_whose_job_is_over() {
     login(&job, &[]);
     let directory = only_login(&job);
     let pid = keeper_of(&directory);
-    refuse(&job, "github.assertion", 401);
+    job.fault("github.assertion", 0, status(401, &[]));
     wait_until("it has gone", 45, || !is_alive(pid));
     let log = fs::read_to_string(directory.join("keeper/log")).unwrap();
     assert_eq!(
@@ -227,7 +245,7 @@ fn a_platform_that_is_away_for_a_while_is_asked_again() {
     login(&job, &["--timeout", "2"]);
     let directory = only_login(&job);
     let first = fs::read_to_string(directory.join("assertion")).unwrap();
-    refuse(&job, "github.assertion", 503);
+    job.fault("github.assertion", 0, status(503, &[]));
     let log = || fs::read_to_string(directory.join("keeper/log")).unwrap();
     wait_until("it says so", 20, || log().contains("not renewed: gave up after 2 s"));
     assert!(is_alive(keeper_of(&directory)));
@@ -296,6 +314,24 @@ fn when_it_is_there() {
     assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
 }
 
+/// A container's first process may have a group and a session whose leaders are outside: they have no number there.
+#[test]
+fn it_lives_where_the_steps_shell_is_out_of_sight() {
+    let job = Job::new(Platform::Gitlab);
+    let azfed = env!("CARGO_BIN_EXE_azfed");
+    let script = format!("{azfed} login --endpoints >&2 && sleep 3 && {azfed} logout");
+    let mut container = Command::new("unshare");
+    container.args(["--map-root-user", "--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
+    container.env_clear().envs(&job.environment).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    let outcome = Outcome::of(&container.output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{}", job.show(&outcome));
+    let said = outcome.stderr.lines().filter(|line| line.starts_with("azfed: ")).collect::<Vec<_>>();
+    assert!(said.iter().any(|line| line.contains("keeps this login until")), "{said:?}");
+    assert!(said.iter().any(|line| line.starts_with("azfed: removed ")), "{said:?}");
+    assert!(!outcome.stderr.contains("had ended before"), "{}", outcome.stderr);
+    assert!(job.left_in_temp().is_empty());
+}
+
 #[test]
 fn a_killed_one_is_told_at_logout() {
     let job = Job::new(Platform::Github);
@@ -349,16 +385,9 @@ fn handed_over(job: &Job) -> BTreeMap<String, String> {
 }
 
 fn get(url: &str, header: (&str, &str)) -> (u16, String) {
-    let rest = url.strip_prefix("http://").unwrap();
-    let (address, path) = rest.split_once('/').unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    let (name, value) = header;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\n{name}: {value}\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    let (port, path) = harness::port_and_path(url);
+    let (status, _, body) = harness::get(port, &path, &[header]);
+    (status, body)
 }
 
 #[test]

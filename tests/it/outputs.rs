@@ -149,14 +149,7 @@ fn a_warning_for_what_will_hurt_later() {
 #[test]
 fn a_signal_leaves_nothing() {
     let job = Job::new(Platform::Gitlab);
-    let action = azfed_emulator::Action::Delay { ms: 30_000 };
-    job.emulator.fault(azfed_emulator::Fault {
-        kind: "entra.token".to_owned(),
-        times: 0,
-        after: 0,
-        late_ms: 0,
-        action,
-    });
+    job.fault("entra.token", 0, azfed_emulator::Action::Delay { ms: 30_000 });
     let child = job.command(&["login"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while job.emulator.requests().is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(10));
