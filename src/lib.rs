@@ -28,6 +28,7 @@ pub mod endpoints;
 pub mod entra;
 pub mod env;
 pub mod error;
+pub mod exchange;
 pub mod exec;
 pub mod export;
 pub mod http;

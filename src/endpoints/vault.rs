@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     assertion::Assertion, clock::Moment, config::Identity, entra::AccessToken, error::Error,
-    identifiers::Scope, run::Exchange, text,
+    exchange::Exchange, identifiers::Scope, text,
 };
 
 /// A token with less left is not handed out: a client must be able to use what it gets.
