@@ -55,6 +55,12 @@ pub struct Claims {
     pub iat: Option<u64>,
     /// Object id of the identity, in Entra's tokens.
     pub oid: Option<String>,
+    /// Client id of the identity, in Entra's tokens.
+    pub client: Option<String>,
+    /// Tenant, in Entra's tokens.
+    pub tid: Option<String>,
+    /// Resource id of the managed identity, or of the host whose own it is, in Entra's tokens.
+    pub xms_mirid: Option<String>,
     /// Deployment environment, in GitHub's and GitLab's tokens.
     pub environment: Option<String>,
     /// `ref`: what the job runs for, in GitHub's tokens; its name, in GitLab's.
@@ -121,6 +127,9 @@ impl Claims {
             exp: seconds("exp"),
             iat: seconds("iat"),
             oid: text("oid"),
+            client: text("appid").or_else(|| text("azp")),
+            tid: text("tid"),
+            xms_mirid: text("xms_mirid"),
             environment: text("environment"),
             git_ref: text("ref"),
             ref_type: text("ref_type"),

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
-        Audience, Authority, ClientId, Endpoint, Scope, ServiceConnectionId, SubscriptionId, TenantId,
-        VariableName,
+        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
+        SubscriptionId, TenantId, VariableName,
     },
     trust,
 };
@@ -534,12 +534,20 @@ pub struct IdentityArgs {
     #[arg(long, value_name = "GUID")]
     pub tenant_id: Option<TenantId>,
 
+    /// Object (principal) id of a managed identity of this host, instead of its client id
+    #[arg(long, value_name = "GUID", conflicts_with = "client_id")]
+    pub object_id: Option<ObjectId>,
+
+    /// Resource id of a managed identity of this host, instead of its client id
+    #[arg(long, value_name = "RESOURCE-ID", conflicts_with_all = ["client_id", "object_id"])]
+    pub resource_id: Option<ResourceId>,
+
     /// Subscription for later steps [variables: AZURE_SUBSCRIPTION_ID, ARM_SUBSCRIPTION_ID]
     #[arg(long, value_name = "GUID")]
     pub subscription_id: Option<SubscriptionId>,
 
     /// JSON file that says which identity a job of which environment, branch or tag is
-    #[arg(long, value_name = "FILE", conflicts_with = "client_id")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["client_id", "object_id", "resource_id"])]
     pub identity_map: Option<PathBuf>,
 
     /// Cloud, authority and audience
@@ -585,6 +593,26 @@ pub struct SourceArgs {
     #[arg(long, value_name = "GUID")]
     pub service_connection_id: Option<ServiceConnectionId>,
 
+    /// An identity between the OIDC token and `--client-id`, which is then an app registration that trusts it
+    #[arg(long, value_name = "KIND")]
+    pub via: Option<Between>,
+
+    /// Client id of the managed identity in between
+    #[arg(long, value_name = "GUID", requires = "via")]
+    pub via_client_id: Option<ClientId>,
+
+    /// Its object id instead, where it is this host's
+    #[arg(long, value_name = "GUID", requires = "via", conflicts_with = "via_client_id")]
+    pub via_object_id: Option<ObjectId>,
+
+    /// Its resource id instead, where it is this host's
+    #[arg(long, value_name = "RESOURCE-ID", requires = "via", conflicts_with_all = ["via_client_id", "via_object_id"])]
+    pub via_resource_id: Option<ResourceId>,
+
+    /// Tenant of the managed identity in between, where the app registration is in another one
+    #[arg(long, value_name = "GUID", requires = "via")]
+    pub via_tenant_id: Option<TenantId>,
+
     /// Give up after this long, all tries together: seconds, or with a unit as in 90s, 2m
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Limits")]
     pub timeout: Duration,
@@ -593,7 +621,7 @@ pub struct SourceArgs {
 /// Who supplies the assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Source {
-    /// The CI platform that this job runs on, else AZURE_FEDERATED_TOKEN_FILE
+    /// The CI platform that this job runs on, else AZURE_FEDERATED_TOKEN_FILE, else the host's managed identity
     Auto,
     /// GitHub Actions
     Github,
@@ -605,6 +633,47 @@ pub enum Source {
     File,
     /// An environment variable
     Env,
+    /// A managed identity of the host that this runs on, whatever host it is
+    ManagedIdentity,
+    /// The same, of an Azure VM, scale set, container instance or node
+    Imds,
+    /// The same, of App Service, Functions, Container Apps
+    AppService,
+    /// The same, of Automation
+    Automation,
+    /// The same, of an Azure Arc-enabled server
+    Arc,
+    /// The same, of Service Fabric
+    ServiceFabric,
+    /// The same, of Azure Machine Learning
+    AzureMl,
+    /// The signed-in user, in Cloud Shell
+    CloudShell,
+}
+
+impl Source {
+    /// Whether it is the host itself, or the search for it that is left when there is no other mark.
+    pub fn is_host(self) -> bool {
+        match self {
+            Self::Github | Self::Gitlab | Self::AzureDevops | Self::File | Self::Env => false,
+            Self::Auto
+            | Self::ManagedIdentity
+            | Self::Imds
+            | Self::AppService
+            | Self::Automation
+            | Self::Arc
+            | Self::ServiceFabric
+            | Self::AzureMl
+            | Self::CloudShell => true,
+        }
+    }
+}
+
+/// What stands between the assertion's source and the identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Between {
+    /// A managed identity, whose token for the exchange audience is the assertion
+    ManagedIdentity,
 }
 
 /// A client that the login is for.

@@ -5,9 +5,11 @@ use std::{collections::BTreeSet, str::FromStr, time::Duration};
 use crate::{
     cli::{CloudArgs, Consumer, IdentityArgs, LoginArgs, Output, SourceArgs, TokenArgs},
     cloud::{Cloud, CloudName, UnknownCloud},
+    entra::AccessToken,
     env::{Env, names},
     error::Hints,
     identifiers::{Audience, Authority, ClientId, Invalid, Scope, SubscriptionId, TenantId},
+    managed_identity::{self, Selector},
     platform,
     ui::Runner,
 };
@@ -84,6 +86,23 @@ pub enum Error {
     /// `--output github` where GitHub's files are not named.
     #[error("{0} is not set: this is not a step of a GitHub job")]
     NotGitHub(&'static str),
+    /// An id that only a host can look up.
+    #[error("{0} names a managed identity of this host, and this login goes by an OIDC token")]
+    HostOnly(&'static str),
+    /// An identity in between that nobody named.
+    #[error("`--via managed-identity` needs `--via-client-id` where the login begins with an OIDC token")]
+    NoVia,
+    /// A choice by what an OIDC token says, where there is none.
+    #[error("`--identity-map` goes by what an OIDC token says, and {0} has none")]
+    NoClaims(String),
+    /// A host whose tokens only azfed can ask for, and nobody is left to ask.
+    #[error("not every client of this login can ask {host} for tokens, and {why}")]
+    NotServed {
+        /// Whom.
+        host: &'static str,
+        /// Why azfed does not do it for them.
+        why: &'static str,
+    },
     /// The command line; clap's own words.
     #[error("{0}")]
     Usage(String),
@@ -117,6 +136,12 @@ impl Error {
             Self::Cloud { variable, .. } => {
                 Hints::one(format!("correct {variable}, or say `--cloud`, which goes before it"))
             }
+            Self::HostOnly(_) => Hints::one(CLIENT_ID_HINT),
+            Self::NoVia => Hints::one(CLIENT_ID_HINT),
+            Self::NoClaims(_) => Hints::one("name the identity with `--client-id`, or leave it to the host"),
+            Self::NotServed { .. } => {
+                Hints::one("use `azfed exec -- COMMAND`, which serves its command alone")
+            }
             Self::Usage(_) => Hints::none(),
         }
     }
@@ -131,6 +156,37 @@ pub struct Identity {
     pub tenant: TenantId,
     /// Subscription for later steps.
     pub subscription: Option<SubscriptionId>,
+}
+
+/// Who to be, as far as that is known before anybody is asked.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// An identity that trusts an assertion.
+    Federated(Identity),
+    /// An identity of the host, which says whose tokens it gives.
+    OfHost(OfHost),
+}
+
+/// An identity of the host.
+#[derive(Debug, Clone, Default)]
+pub struct OfHost {
+    /// Which one.
+    pub selector: Selector,
+    /// Whether a flag says so, and not just a variable.
+    pub chosen: bool,
+    /// Tenant, where the token does not show it.
+    pub tenant: Option<TenantId>,
+    /// Subscription for later steps.
+    pub subscription: Option<SubscriptionId>,
+}
+
+/// The managed identity between an assertion and an app registration.
+#[derive(Debug, Clone)]
+pub struct Via {
+    /// Which one.
+    pub selector: Selector,
+    /// Its tenant.
+    pub tenant: Option<TenantId>,
 }
 
 /// Where to log in.
@@ -148,7 +204,7 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Login {
     /// Who to be.
-    pub identity: Identity,
+    pub wanted: Wanted,
     /// Where.
     pub target: Target,
     /// What access tokens to get; at least one.
@@ -177,7 +233,7 @@ pub struct Login {
 #[derive(Debug)]
 pub struct Token {
     /// Who to be.
-    pub identity: Identity,
+    pub wanted: Wanted,
     /// Where.
     pub target: Target,
     /// What for.
@@ -212,14 +268,9 @@ impl Login {
             if output == Output::Dotenv {
                 return Err(Error::EndpointsInFile);
             }
-            if consumers.contains(&Consumer::Sdk) && env.is_set(names::azure::FEDERATED_TOKEN_FILE) {
-                warnings.push(
-                    "AZURE_FEDERATED_TOKEN_FILE is set, and the Azure SDKs prefer it to the endpoints: unset it"
-                        .to_owned(),
-                );
-            }
+            warnings.extend(prefers_file(&consumers, env));
         }
-        let identity = Identity::resolve(&args.identity, env, &mut warnings)?;
+        let wanted = Wanted::resolve(&args.identity, &args.source, env, &mut warnings)?;
         if consumers.contains(&Consumer::Terraform) && env.is_set(names::arm::OIDC_TOKEN) {
             warnings.push(
                 "ARM_OIDC_TOKEN is set, and Terraform prefers it to this login: remove it from the job"
@@ -227,7 +278,7 @@ impl Login {
             );
         }
         Ok(Self {
-            identity,
+            wanted,
             target,
             scopes,
             consumers,
@@ -249,7 +300,7 @@ impl Token {
     pub fn resolve(args: &TokenArgs, env: &Env) -> Result<Self, Error> {
         let target = Target::resolve(&args.identity.cloud, env)?;
         Ok(Self {
-            identity: Identity::resolve(&args.identity, env, &mut Vec::new())?,
+            wanted: Wanted::resolve(&args.identity, &args.source, env, &mut Vec::new())?,
             scope: args.scope.clone().unwrap_or_else(|| target.cloud.resource_manager_scope()),
             target,
             timeout: timeout(&args.source),
@@ -261,7 +312,7 @@ impl Token {
 #[derive(Debug)]
 pub struct Exec {
     /// Who to be.
-    pub identity: Identity,
+    pub wanted: Wanted,
     /// Where.
     pub target: Target,
     /// All tries for one token together.
@@ -272,11 +323,19 @@ impl Exec {
     /// Flags and variables in, meaning out.
     pub fn resolve(identity: &IdentityArgs, source: &SourceArgs, env: &Env) -> Result<Self, Error> {
         Ok(Self {
-            identity: Identity::resolve(identity, env, &mut Vec::new())?,
+            wanted: Wanted::resolve(identity, source, env, &mut Vec::new())?,
             target: Target::resolve(&identity.cloud, env)?,
             timeout: timeout(source),
         })
     }
+}
+
+/// What the Azure SDKs do where a variable names an assertion's file, and they should ask endpoints.
+pub fn prefers_file(consumers: &BTreeSet<Consumer>, env: &Env) -> Option<String> {
+    let variable = names::azure::FEDERATED_TOKEN_FILE;
+    let is_preferred = consumers.contains(&Consumer::Sdk) && env.is_set(variable);
+    is_preferred
+        .then(|| format!("{variable} is set, and the Azure SDKs prefer it to the endpoints: unset it"))
 }
 
 /// How long all tries together may take.
@@ -284,19 +343,53 @@ pub fn timeout(args: &SourceArgs) -> Duration {
     args.timeout
 }
 
+/// The flag, else the variables: a client id.
+pub fn client_id(
+    args: &IdentityArgs,
+    env: &Env,
+    warnings: &mut Vec<String>,
+) -> Result<Option<ClientId>, Error> {
+    either(env, args.client_id.as_ref(), [names::azure::CLIENT_ID, names::arm::CLIENT_ID], warnings)
+}
+
+/// The flag, else the variables: a tenant.
+fn tenant_id(
+    flag: Option<&TenantId>,
+    env: &Env,
+    warnings: &mut Vec<String>,
+) -> Result<Option<TenantId>, Error> {
+    either(env, flag, [names::azure::TENANT_ID, names::arm::TENANT_ID], warnings)
+}
+
+fn subscription_id(
+    args: &IdentityArgs,
+    env: &Env,
+    warnings: &mut Vec<String>,
+) -> Result<Option<SubscriptionId>, Error> {
+    let variables = [names::azure::SUBSCRIPTION_ID, names::arm::SUBSCRIPTION_ID];
+    either(env, args.subscription_id.as_ref(), variables, warnings)
+}
+
+const NO_TENANT: Error = Error::Missing {
+    what: "tenant id",
+    flag: "`--tenant-id`",
+    first: names::azure::TENANT_ID,
+    second: names::arm::TENANT_ID,
+};
+
 impl Identity {
     /// Flags, else variables; what is odd about them goes to `warnings`.
     pub fn resolve(args: &IdentityArgs, env: &Env, warnings: &mut Vec<String>) -> Result<Self, Error> {
-        let client =
-            either(env, args.client_id.as_ref(), [names::azure::CLIENT_ID, names::arm::CLIENT_ID], warnings)?;
-        let tenant =
-            either(env, args.tenant_id.as_ref(), [names::azure::TENANT_ID, names::arm::TENANT_ID], warnings)?;
-        let subscription = either(
-            env,
-            args.subscription_id.as_ref(),
-            [names::azure::SUBSCRIPTION_ID, names::arm::SUBSCRIPTION_ID],
-            warnings,
-        )?;
+        for (given, flag) in
+            [(args.object_id.is_some(), "`--object-id`"), (args.resource_id.is_some(), "`--resource-id`")]
+        {
+            if given {
+                return Err(Error::HostOnly(flag));
+            }
+        }
+        let client = client_id(args, env, warnings)?;
+        let tenant = tenant_id(args.tenant_id.as_ref(), env, warnings)?;
+        let subscription = subscription_id(args, env, warnings)?;
         Ok(Self {
             client: client.ok_or(Error::Missing {
                 what: "client id",
@@ -304,14 +397,122 @@ impl Identity {
                 first: names::azure::CLIENT_ID,
                 second: names::arm::CLIENT_ID,
             })?,
-            tenant: tenant.ok_or(Error::Missing {
-                what: "tenant id",
-                flag: "`--tenant-id`",
-                first: names::azure::TENANT_ID,
-                second: names::arm::TENANT_ID,
-            })?,
+            tenant: tenant.ok_or(NO_TENANT)?,
             subscription,
         })
+    }
+}
+
+impl Wanted {
+    /// Flags, else variables. Where the login begins with the host, and does not go on to an app registration, nothing
+    /// needs to be named.
+    pub fn resolve(
+        args: &IdentityArgs,
+        source: &SourceArgs,
+        env: &Env,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, Error> {
+        if source.via.is_none() && platform::begins_with_host(env, source) {
+            return OfHost::resolve(args, env, warnings).map(Self::OfHost);
+        }
+        Identity::resolve(args, env, warnings).map(Self::Federated)
+    }
+
+    /// The identity that trusts an assertion.
+    pub fn federated(&self) -> Option<&Identity> {
+        match self {
+            Self::Federated(identity) => Some(identity),
+            Self::OfHost(_) => None,
+        }
+    }
+
+    /// The subscription for later steps.
+    pub fn subscription(&self) -> Option<&SubscriptionId> {
+        match self {
+            Self::Federated(identity) => identity.subscription.as_ref(),
+            Self::OfHost(of_host) => of_host.subscription.as_ref(),
+        }
+    }
+
+    /// The whole identity, by what the host's tokens show.
+    pub fn complete(
+        &self,
+        host: &'static str,
+        tokens: &[AccessToken],
+    ) -> Result<Identity, managed_identity::Error> {
+        let of_host = match self {
+            Self::Federated(identity) => return Ok(identity.clone()),
+            Self::OfHost(of_host) => of_host,
+        };
+        let nameless = |what| managed_identity::Error::Nameless(what, host);
+        let shown = tokens.iter().find_map(|token| token.client.clone());
+        let meant = match &of_host.selector {
+            Selector::Client(id) => Some(id.clone()),
+            _ => None,
+        };
+        let tenant = tokens.iter().find_map(|token| token.tenant.clone());
+        Ok(Identity {
+            client: shown.or(meant).ok_or(nameless("which client"))?,
+            tenant: tenant.or_else(|| of_host.tenant.clone()).ok_or(nameless("which tenant"))?,
+            subscription: of_host.subscription.clone(),
+        })
+    }
+}
+
+impl OfHost {
+    /// Which identity a host would be asked for: the one in between, where there is one.
+    pub fn meant(source: &SourceArgs, args: &IdentityArgs, env: &Env) -> Self {
+        match Via::resolve(source, None, env) {
+            Ok(Some(via)) => via.of_host(),
+            _ => Self::resolve(args, env, &mut Vec::new()).unwrap_or_default(),
+        }
+    }
+
+    /// Flags, else variables; nothing of it is needed.
+    pub fn resolve(args: &IdentityArgs, env: &Env, warnings: &mut Vec<String>) -> Result<Self, Error> {
+        Ok(Self {
+            selector: Selector::resolve(args, env, warnings)?,
+            chosen: args.client_id.is_some() || args.object_id.is_some() || args.resource_id.is_some(),
+            tenant: tenant_id(args.tenant_id.as_ref(), env, warnings)?,
+            subscription: subscription_id(args, env, warnings)?,
+        })
+    }
+}
+
+impl Via {
+    /// The flags, where there are any. `app` is the tenant of the app registration, where the identity in between is too
+    /// unless a flag says otherwise.
+    pub fn resolve(args: &SourceArgs, app: Option<&TenantId>, env: &Env) -> Result<Option<Self>, Error> {
+        if args.via.is_none() {
+            return Ok(None);
+        }
+        let selector = match (&args.via_client_id, &args.via_object_id, &args.via_resource_id) {
+            (Some(id), _, _) => Selector::Client(id.clone()),
+            (None, Some(id), _) => Selector::Object(id.clone()),
+            (None, None, Some(id)) => Selector::Resource(id.clone()),
+            (None, None, None) => Selector::Own,
+        };
+        let tenant = match args.via_tenant_id.as_ref().or(app) {
+            Some(tenant) => Some(tenant.clone()),
+            None => tenant_id(None, env, &mut Vec::new())?,
+        };
+        Ok(Some(Self { selector, tenant }))
+    }
+
+    /// The same as an identity of the host.
+    pub fn of_host(&self) -> OfHost {
+        OfHost { selector: self.selector.clone(), chosen: true, ..OfHost::default() }
+    }
+
+    /// Who it is where it is no identity of the host.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        let client = match &self.selector {
+            Selector::Client(id) => id.clone(),
+            Selector::Own => return Err(Error::NoVia),
+            Selector::Object(_) => return Err(Error::HostOnly("`--via-object-id`")),
+            Selector::Resource(_) => return Err(Error::HostOnly("`--via-resource-id`")),
+        };
+        Ok(Identity { client, tenant: self.tenant.clone().ok_or(NO_TENANT)?, subscription: None })
     }
 }
 

@@ -19,16 +19,16 @@ use crate::{
     assertion::{Assertion, Claims},
     cli::{DoctorArgs, Form, TrustOptions},
     cloud::Cloud,
-    config::{Identity, Target},
+    config::{Identity, OfHost, Target, Wanted},
     entra::{
         self, AccessToken, Refusal,
         aadsts::{self, Class},
     },
     env::Env,
     error::{self, Error},
-    exchange::Exchange,
+    exchange::{Acquired, Exchange},
     http::{self, Answer, Http},
-    identifiers::{Endpoint, SubscriptionId},
+    identifiers::{Endpoint, Scope, SubscriptionId},
     identity_map::IdentityMap,
     nearest::{self, Credential, Outcome},
     platform::Platform,
@@ -62,7 +62,7 @@ struct Examination<'a> {
     env: &'a Env,
     ui: &'a Rc<Ui>,
     target: Result<Target, Error>,
-    identity: Result<Identity, Option<Error>>,
+    wanted: Result<Wanted, Option<Error>>,
     platform: Result<Platform, Error>,
     http: Option<Http>,
     resource_manager: Endpoint,
@@ -72,7 +72,8 @@ struct Examination<'a> {
 pub async fn examine(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Report {
     let target = Target::resolve(&args.identity.cloud, env).map_err(Error::from);
     let audience = target.as_ref().map_or_else(|_| Cloud::public().audience(), |to| to.audience.clone());
-    let platform = Platform::detect(env, &args.source, &audience).map_err(Error::from);
+    let of_host = OfHost::meant(&args.source, &args.identity, env);
+    let platform = Platform::detect(env, &args.source, &audience, &of_host).map_err(Error::from);
     let is_minted = platform.as_ref().is_ok_and(|platform| platform.endpoint().is_some());
     let chosen = match &args.identity.identity_map {
         None => Ok(args.identity.clone()),
@@ -83,9 +84,9 @@ pub async fn examine(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Report {
         }
     };
     let flags_come_from = if args.identity.identity_map.is_some() { "`--identity-map`" } else { "the flag" };
-    let (identity, args) = match chosen {
+    let (wanted, args) = match chosen {
         Ok(identity) => {
-            let resolved = Identity::resolve(&identity, env, &mut Vec::new());
+            let resolved = Wanted::resolve(&identity, &args.source, env, &mut Vec::new());
             (resolved.map_err(|error| Some(error.into())), &DoctorArgs { identity, ..args.clone() })
         }
         Err(error) => (Err(error), args),
@@ -98,20 +99,22 @@ pub async fn examine(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Report {
     report.push(offline::variables(args, env));
     report.push(offline::conflicts(args, env));
     report.push(offline::cloud(&target, args));
-    report.push(offline::identity(&identity, args, flags_come_from, env));
+    report.push(offline::identity(&wanted, args, flags_come_from, env));
+    let identity = wanted.as_ref().ok().and_then(Wanted::federated);
     let entra = target
         .as_ref()
         .ok()
-        .map(|to| to.authority.discovery_endpoint(identity.as_ref().ok().map(|id| &id.tenant)));
+        .map(|to| to.authority.discovery_endpoint(identity.map(|identity| &identity.tenant)));
     let mut endpoints = Vec::new();
     endpoints.extend(platform.as_ref().ok().and_then(Platform::endpoint).map(|to| ("platform", to)));
+    let entra = entra.filter(|_| !matches!(wanted, Ok(Wanted::OfHost(_))));
     endpoints.extend(entra.as_ref().map(|to| ("Entra", to)));
     endpoints.push(("Resource Manager", &resource_manager));
     let (network, http) = offline::network(&endpoints, env);
     report.push(network);
-    report.push(offline::handover(identity.as_ref().ok(), env));
+    report.push(offline::handover(wanted.is_ok(), env));
 
-    let examination = Examination { args, env, ui, target, identity, platform, http, resource_manager };
+    let examination = Examination { args, env, ui, target, wanted, platform, http, resource_manager };
     examination.online(entra.as_ref(), &mut report).await;
     report
 }
@@ -132,13 +135,14 @@ impl Examination<'_> {
     async fn online(&self, entra: Option<&Endpoint>, report: &mut Report) {
         let prepared = match (&self.target, &self.platform, &self.http) {
             (Ok(target), Ok(_), Some(_)) => {
-                let identity = self.identity.as_ref().ok();
-                Exchange::prepare(self.env, &self.args.source, target, identity, self.ui)
+                let wanted = self.wanted.as_ref().ok();
+                Exchange::prepare(self.env, &self.args.source, target, wanted, self.ui)
                     .map_err(|error| Step::error("assertion", &error))
             }
             _ => Err(Step::skipped("assertion", "not tried: the steps before did not get so far")),
         };
         let (exchange, assertion) = match prepared {
+            Ok(exchange) if exchange.of_host().is_some() => return self.of_host(&exchange, report).await,
             Ok(exchange) => {
                 let assertion = self.assertion(&exchange, report).await;
                 (Some(exchange), assertion)
@@ -152,19 +156,19 @@ impl Examination<'_> {
         let claims = assertion.as_ref().map(|assertion| assertion.claims.clone()).or_else(in_hand);
 
         let reached = self.reach(entra, report).await;
-        let exchanged = match (&exchange, &assertion, &self.identity) {
+        let exchanged = match (&exchange, &assertion, self.identity()) {
             _ if self.args.offline => {
                 report.push(Step::skipped("exchange", OFFLINE));
                 Exchanged::NotTried
             }
-            (Some(exchange), Some(assertion), Ok(identity)) if reached => {
+            (Some(exchange), Some(assertion), Some(identity)) if reached => {
                 self.exchange(exchange, assertion, identity, report).await
             }
             (_, None, _) => {
                 report.push(Step::skipped("exchange", "not tried: there is no usable OIDC token"));
                 Exchanged::NotTried
             }
-            (_, _, Err(_)) => {
+            (_, _, None) => {
                 report.push(Step::skipped("exchange", "not tried: there is no identity"));
                 Exchanged::NotTried
             }
@@ -175,6 +179,53 @@ impl Examination<'_> {
         };
         report.push(self.subscriptions(&exchanged).await);
         report.push(self.credentials(claims.as_ref(), &exchanged).await);
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        self.wanted.as_ref().ok().and_then(Wanted::federated)
+    }
+
+    /// The same steps where the host itself gives access tokens: there is nothing to exchange.
+    async fn of_host(&self, exchange: &Exchange, report: &mut Report) {
+        const NOT_NEEDED: &str = "not needed: the host gives access tokens by itself";
+        for id in ["assertion", "dns", "connection", "clock", "entra"] {
+            report.push(Step::skipped(id, NOT_NEEDED));
+        }
+        let (Ok(wanted), false) = (&self.wanted, self.args.offline) else {
+            report.push(Step::skipped("exchange", OFFLINE));
+            report.push(Step::skipped("subscriptions", OFFLINE));
+            report.push(Step::skipped("credentials", NOT_NEEDED));
+            return;
+        };
+        let scopes = [self.scope()];
+        let acquired = exchange.within(self.args.source.timeout, exchange.acquire(wanted, &scopes)).await;
+        let exchanged = match acquired {
+            Ok(Acquired { identity, mut tokens, .. }) => match tokens.pop() {
+                Some(token) => {
+                    let mut rows = vec![
+                        ("client id", identity.client.to_string()),
+                        ("tenant", identity.tenant.to_string()),
+                    ];
+                    rows.extend(token.object_id.iter().map(|id| ("object id", id.clone())));
+                    report.push(Step::ok("exchange", &given("the host", &token)).with_table(&rows));
+                    Exchanged::Granted(Box::new(token))
+                }
+                None => Exchanged::NotTried,
+            },
+            Err(error) => {
+                report.push(Step::error("exchange", &error));
+                Exchanged::Failed { too_new: false }
+            }
+        };
+        report.push(self.subscriptions(&exchanged).await);
+        report.push(Step::skipped(
+            "credentials",
+            "not needed: an identity of the host needs no federated credential",
+        ));
+    }
+
+    fn scope(&self) -> Scope {
+        self.target.as_ref().map_or_else(|_| Cloud::public(), |target| target.cloud).resource_manager_scope()
     }
 
     /// The platform's OIDC token: whether it comes, and what it says.
@@ -295,19 +346,11 @@ impl Examination<'_> {
         report: &mut Report,
     ) -> Exchanged {
         let id = "exchange";
-        let scope = self.target.as_ref().map_or_else(
-            |_| Cloud::public().resource_manager_scope(),
-            |to| to.cloud.resource_manager_scope(),
-        );
-        let token = exchange.access_token(identity, assertion, &scope);
+        let scope = self.scope();
+        let token = exchange.access_token(identity, Some(assertion), &scope);
         match exchange.within(self.args.source.timeout, token).await {
             Ok((token, _)) => {
-                let summary = format!(
-                    "Entra gives an access token for {} until {}",
-                    scope.resource(),
-                    github::utc(token.expires_on)
-                );
-                let step = Step::ok(id, &summary);
+                let step = Step::ok(id, &given("Entra", &token));
                 report.push(match &token.object_id {
                     Some(object) => step.with_table(&[("object id", object.clone())]),
                     None => step,
@@ -355,7 +398,7 @@ impl Examination<'_> {
                 return Step::warning(id, &error.to_string()).hint(hint);
             }
         };
-        let wanted = self.identity.as_ref().ok().and_then(|identity| identity.subscription.as_ref());
+        let wanted = self.wanted.as_ref().ok().and_then(Wanted::subscription);
         let mut rows: Vec<(&str, String)> = seen
             .iter()
             .take(MOST_CREDENTIALS)
@@ -440,7 +483,7 @@ impl Examination<'_> {
     /// The identity's federated credentials in Azure, read by the operator or by the identity itself.
     async fn configured(&self, exchanged: &Exchanged) -> Result<(Vec<Credential>, ManagedIdentity), Step> {
         let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
-        let (Ok(identity), Ok(target), Some(http)) = (&self.identity, &self.target, &self.http) else {
+        let (Some(identity), Ok(target), Some(http)) = (self.identity(), &self.target, &self.http) else {
             return Err(skipped("see the steps before"));
         };
         let operators;
@@ -512,6 +555,14 @@ impl Examination<'_> {
     }
 }
 
+fn given(by: &str, token: &AccessToken) -> String {
+    format!(
+        "{by} gives an access token for {} until {}",
+        token.scope.resource(),
+        github::utc(token.expires_on)
+    )
+}
+
 fn counted(subscriptions: usize) -> String {
     if subscriptions == 1 { "1 subscription".to_owned() } else { format!("{subscriptions} subscriptions") }
 }
@@ -560,7 +611,7 @@ fn connected(endpoint: &Endpoint, error: Option<&http::Error>) -> Step {
             error @ (http::Error::Certificate { .. } | http::Error::Tls(_) | http::Error::NoRoots { .. }),
         ) => Step::failed(id, &format!("the certificate is not trusted: {error}"), 5)
             .hint(http::CERTIFICATE_HINT),
-        Some(error @ http::Error::Transport { .. }) => {
+        Some(error @ (http::Error::Transport { .. } | http::Error::Unreachable { .. })) => {
             Step::failed(id, &format!("no connection to {error}"), 5)
                 .hint("check the proxy (HTTPS_PROXY, NO_PROXY), the firewall, and `--authority-host`")
         }
@@ -715,6 +766,7 @@ mod tests {
             retry_after: None,
             request_id: None,
             date: None,
+            challenge: None,
         };
         for (answer, status) in [
             (answer(200, r#"{"token_endpoint":"https://x"}"#), Status::Ok),

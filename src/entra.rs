@@ -3,7 +3,7 @@
 
 pub mod aadsts;
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::{
     config::Identity,
     error::{Hints, Presented},
     http::{self, Channel},
-    identifiers::{Endpoint, Scope},
+    identifiers::{ClientId, Endpoint, Scope, TenantId},
     retry::{self, Verdict},
     secret::Secret,
     text,
@@ -36,9 +36,38 @@ pub struct AccessToken {
     pub received: Moment,
     /// Object id of the identity, where the token shows it.
     pub object_id: Option<String>,
+    /// Client id of the identity, where the token shows it.
+    pub client: Option<ClientId>,
+    /// Its tenant, where the token shows it.
+    pub tenant: Option<TenantId>,
+    /// Resource id of a managed identity, where the token shows it.
+    pub resource_id: Option<String>,
 }
 
 impl AccessToken {
+    /// A token that has just been received, and what it shows of whose it is. (Entra leaves the form of access tokens
+    /// open; it is read to name things and to refuse what is somebody else's, never to allow anything.)
+    pub fn new(secret: Secret, scope: &Scope, lifetime: Duration) -> Self {
+        let issued_at = clock::now();
+        Self::issued(secret, scope.clone(), issued_at, issued_at.saturating_add(lifetime.as_secs()))
+    }
+
+    /// The same, with the times that another process received it and said.
+    pub fn issued(secret: Secret, scope: Scope, issued_at: u64, expires_on: u64) -> Self {
+        let claims = Claims::of(secret.expose()).unwrap_or_default();
+        Self {
+            scope,
+            issued_at,
+            received: Moment::now(),
+            expires_on,
+            object_id: claims.oid.filter(|id| Uuid::try_parse(id).is_ok()),
+            client: claims.client.and_then(|id| id.parse().ok()),
+            tenant: claims.tid.and_then(|id| id.parse().ok()),
+            resource_id: claims.xms_mirid,
+            secret,
+        }
+    }
+
     /// How long it lives in all, in seconds.
     pub fn life(&self) -> u64 {
         self.expires_on.saturating_sub(self.issued_at)
@@ -62,7 +91,7 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
         /// What it asked for.
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
         /// Its own words, if any.
         refusal: Option<Box<Refusal>>,
     },
@@ -289,7 +318,6 @@ pub async fn exchange(
             grant_type: "client_credentials",
         });
     let answer = channel.send(endpoint, request).await?;
-    let issued_at = clock::now();
     if answer.status == 200 {
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| Error::Unreadable)?;
         if granted.access_token.is_empty()
@@ -299,15 +327,7 @@ pub async fn exchange(
         }
         let secret = Secret::new(granted.access_token);
         ui.mask(&secret).map_err(Error::Mask)?;
-        let object_id = Claims::of(secret.expose()).ok().and_then(|claims| claims.oid);
-        return Ok(AccessToken {
-            secret,
-            scope: scope.clone(),
-            issued_at,
-            received: Moment::now(),
-            expires_on: issued_at.saturating_add(granted.expires_in),
-            object_id: object_id.filter(|id| Uuid::try_parse(id).is_ok()),
-        });
+        return Ok(AccessToken::new(secret, scope, Duration::from_secs(granted.expires_in)));
     }
     let refusal: Option<Refusal> = serde_json::from_slice(&answer.body)
         .ok()

@@ -40,6 +40,12 @@ pub mod names {
         /// Set in pods of clusters with identity bindings: the exchange goes to a proxy in the cluster
         /// (azure-workload-identity `pkg/webhook/consts.go`).
         pub const KUBERNETES_TOKEN_PROXY: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
+        /// The name in the certificate of that proxy.
+        pub const KUBERNETES_SNI_NAME: &str = "AZURE_KUBERNETES_SNI_NAME";
+        /// A file of the CA certificates that vouch for it.
+        pub const KUBERNETES_CA_FILE: &str = "AZURE_KUBERNETES_CA_FILE";
+        /// The same certificates themselves.
+        pub const KUBERNETES_CA_DATA: &str = "AZURE_KUBERNETES_CA_DATA";
     }
 
     /// Terraform's and `OpenTofu`'s: provider and backend `azurerm`, `azuread`, `azapi`, Pulumi.
@@ -54,6 +60,12 @@ pub mod names {
         pub const ENVIRONMENT: &str = "ARM_ENVIRONMENT";
         /// Turns federation on.
         pub const USE_OIDC: &str = "ARM_USE_OIDC";
+        /// Turns the host's managed identity on.
+        pub const USE_MSI: &str = "ARM_USE_MSI";
+        /// Where the host's managed identity is asked, in the form of the instance metadata service.
+        pub const MSI_ENDPOINT: &str = "ARM_MSI_ENDPOINT";
+        /// What authenticates to [`OIDC_REQUEST_URL`].
+        pub const OIDC_REQUEST_TOKEN: &str = "ARM_OIDC_REQUEST_TOKEN";
         /// The assertion itself: wins over every renewable form.
         pub const OIDC_TOKEN: &str = "ARM_OIDC_TOKEN";
         /// Path of the assertion.
@@ -116,6 +128,34 @@ pub mod names {
         pub const RUNNER_TEMP_PROJECT_DIR: &str = "RUNNER_TEMP_PROJECT_DIR";
         /// The id token, by a name in use.
         pub const OIDC_TOKEN: &str = "GITLAB_OIDC_TOKEN";
+    }
+
+    /// A host's, which has a managed identity: the same names mean different things on different hosts.
+    pub mod host {
+        /// The managed identity endpoint of App Service, Automation, Service Fabric, Arc.
+        pub const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
+        /// What opens it; a secret.
+        pub const IDENTITY_HEADER: &str = "IDENTITY_HEADER";
+        /// SHA-1 of its certificate, on Service Fabric.
+        pub const IDENTITY_SERVER_THUMBPRINT: &str = "IDENTITY_SERVER_THUMBPRINT";
+        /// Beside `IDENTITY_ENDPOINT`: Azure Arc.
+        pub const IMDS_ENDPOINT: &str = "IMDS_ENDPOINT";
+        /// The endpoint of Azure Machine Learning and Cloud Shell, and App Service's older one.
+        pub const MSI_ENDPOINT: &str = "MSI_ENDPOINT";
+        /// What opens it; a secret.
+        pub const MSI_SECRET: &str = "MSI_SECRET";
+        /// Azure Machine Learning: the identity that is meant where none is named.
+        pub const DEFAULT_IDENTITY_CLIENT_ID: &str = "DEFAULT_IDENTITY_CLIENT_ID";
+        /// Another base URL of the instance metadata service.
+        pub const POD_IDENTITY_AUTHORITY_HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+        /// Automation: the account's id, in a runbook's sandbox.
+        pub const AUTOMATION_ACCOUNT_ID: &str = "AUTOMATION_ASSET_ACCOUNTID";
+        /// Automation: `AzureAutomation/…`, in a runbook's sandbox.
+        pub const POWERSHELL_HOST: &str = "AZUREPS_HOST_ENVIRONMENT";
+        /// Where Arc's agent keeps its keys on Windows.
+        pub const PROGRAM_DATA: &str = "ProgramData";
+        /// Where Arc's agent is on Windows.
+        pub const PROGRAM_FILES: &str = "ProgramFiles";
     }
 
     /// Azure DevOps'.

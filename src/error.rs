@@ -73,6 +73,9 @@ pub enum Error {
         /// What was presented and asked for.
         presented: Box<Presented>,
     },
+    /// The first of two exchanges.
+    #[error("on the way through the managed identity in between: {0}")]
+    Between(Box<Error>),
     /// Files of the login.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -135,6 +138,9 @@ impl Error {
             Self::Platform(platform::Error::Variable { .. } | platform::Error::AzureDevOpsNoConnection) => 2,
             Self::Platform(platform::Error::File { .. } | platform::Error::VariableUnset(_)) => 2,
             Self::Platform(platform::Error::Mask(_)) => 1,
+            Self::Platform(platform::Error::ManagedIdentity(error)) => error.exit_code(),
+            Self::Platform(platform::Error::Certificates { .. }) => 2,
+            Self::Between(error) => error.exit_code(),
             Self::Platform(error) if error.is_network() => 5,
             Self::Platform(_) => 3,
             Self::Http(http::Error::NoRoots { .. }) => 2,
@@ -180,7 +186,7 @@ impl Error {
             Self::Trust(error) => error.hints(),
             Self::IdentityMap(error) => error.hints(),
             Self::Apply(error) => error.hints(),
-            Self::Deadline { last: Some(last), .. } => last.hints(),
+            Self::Deadline { last: Some(last), .. } | Self::Between(last) => last.hints(),
             Self::Deadline { last: None, .. } => Hints::one(
                 "the network or the service is slow: run the job again, check the proxy (HTTPS_PROXY, NO_PROXY), or raise \
                  `--timeout`",
@@ -190,10 +196,10 @@ impl Error {
         }
     }
 
-    /// The error of the last try, where time ran out; else this one.
+    /// The error of the last try, where time ran out, and of the exchange that failed; else this one.
     fn last(&self) -> &Self {
         match self {
-            Self::Deadline { last: Some(last), .. } => last,
+            Self::Deadline { last: Some(last), .. } | Self::Between(last) => last.last(),
             other => other,
         }
     }

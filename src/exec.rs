@@ -7,7 +7,7 @@ use tokio::process::{Child, Command};
 use crate::{
     env::{
         Env,
-        names::{arm, azfed, azure},
+        names::{arm, azfed, azure, host},
     },
     error::Error,
     export::{Served, Variable},
@@ -15,16 +15,18 @@ use crate::{
 };
 
 /// Variables that name another identity, or another way to be it: the child does not get them.
-const OF_OTHERS: [&str; 20] = [
+const OF_OTHERS: [&str; 24] = [
     azure::CLIENT_SECRET,
     azure::CLIENT_CERTIFICATE_PATH,
     "AZURE_CLIENT_CERTIFICATE_PASSWORD",
     "AZURE_USERNAME",
     "AZURE_PASSWORD",
     azure::FEDERATED_TOKEN_FILE,
-    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
-    "IDENTITY_SERVER_THUMBPRINT",
-    "IMDS_ENDPOINT",
+    azure::KUBERNETES_TOKEN_PROXY,
+    host::POD_IDENTITY_AUTHORITY_HOST,
+    host::IDENTITY_SERVER_THUMBPRINT,
+    host::IMDS_ENDPOINT,
+    host::DEFAULT_IDENTITY_CLIENT_ID,
     arm::CLIENT_SECRET,
     arm::CLIENT_CERTIFICATE,
     arm::CLIENT_CERTIFICATE_PATH,
@@ -33,6 +35,8 @@ const OF_OTHERS: [&str; 20] = [
     "ARM_CLIENT_SECRET_FILE_PATH",
     arm::OIDC_TOKEN,
     arm::OIDC_TOKEN_FILE_PATH,
+    arm::OIDC_REQUEST_URL,
+    arm::OIDC_REQUEST_TOKEN,
     arm::ADO_PIPELINE_SERVICE_CONNECTION_ID,
     arm::OIDC_AZURE_SERVICE_CONNECTION_ID,
     azfed::LOGIN_DIR,
@@ -49,8 +53,10 @@ pub struct Environment {
 
 /// Plans the child's environment. Pure.
 pub fn environment(env: &Env, served: &Served<'_>) -> Environment {
-    let removed = OF_OTHERS.into_iter().filter(|name| env.is_set(name)).collect();
-    Environment { set: served.variables(), removed }
+    let set = served.variables();
+    let is_set_anew = |name: &str| set.iter().any(|variable| variable.name == name);
+    let removed = OF_OTHERS.into_iter().filter(|name| env.is_set(name) && !is_set_anew(name)).collect();
+    Environment { set, removed }
 }
 
 /// The command's name, for messages.

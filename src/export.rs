@@ -10,8 +10,9 @@ use crate::{
     config::{Identity, Login, Target},
     endpoints::Address,
     entra::AccessToken,
-    env::names::{arm, azfed, azure},
+    env::names::{arm, azfed, azure, host},
     identifiers::SubscriptionId,
+    managed_identity::{Host, ManagedIdentity, Selector},
     platform::Platform,
     secret::Secret,
 };
@@ -96,23 +97,30 @@ pub struct Before {
 /// What a login came to.
 #[derive(Debug)]
 pub struct Granted<'a> {
-    /// Where the assertion came from.
-    pub platform: &'a Platform,
-    /// The assertion.
-    pub assertion: &'a Assertion,
+    /// Who it is.
+    pub identity: &'a Identity,
+    /// The newest assertion, where it took one.
+    pub assertion: Option<&'a Assertion>,
     /// The access tokens, in the order of the scopes.
     pub tokens: &'a [AccessToken],
 }
 
-/// Plans the hand-over. `directory` is the login's directory, an absolute path.
-pub fn plan(login: &Login, granted: &Granted<'_>, before: &Before, directory: &str) -> Plan {
+/// Plans the hand-over of an assertion. `issuer` is the platform whose own it is, `directory` the login's directory, an
+/// absolute path.
+pub fn plan(
+    login: &Login,
+    granted: &Granted<'_>,
+    (assertion, issuer): (&Assertion, Option<&Platform>),
+    before: &Before,
+    directory: &str,
+) -> Plan {
     let mut variables = Vec::new();
     let mut files = Vec::new();
     let mut set = |name: &'static str, value: &str| variables.push(Variable::plain(name, value));
-    let identity = &login.identity;
+    let identity = granted.identity;
     let own_file = format!("{directory}{}{ASSERTION_FILE}", std::path::MAIN_SEPARATOR);
-    let exact_file = match granted.platform {
-        Platform::Stored(stored) => stored.exact_file(granted.assertion).and_then(std::path::Path::to_str),
+    let exact_file = match issuer {
+        Some(Platform::Stored(stored)) => stored.exact_file(assertion).and_then(std::path::Path::to_str),
         _ => None,
     };
     let assertion_file = exact_file.unwrap_or(&own_file);
@@ -129,21 +137,21 @@ pub fn plan(login: &Login, granted: &Granted<'_>, before: &Before, directory: &s
         if !login.target.cloud.is_public() || before.arm_environment.is_some() {
             set(arm::ENVIRONMENT, login.target.cloud.terraform);
         }
-        match granted.platform {
+        match issuer {
             // every step has the request URL and token of its own: Terraform asks for a fresh assertion each time
-            Platform::GitHub(github) => {
+            Some(Platform::GitHub(github)) => {
                 let usual = login.target.audience == crate::cloud::Cloud::public().audience();
                 if !usual || before.arm_oidc_request_url.is_some() {
                     set(arm::OIDC_REQUEST_URL, &github.request_url_for(&login.target.audience));
                 }
             }
             // a later step has no SYSTEM_ACCESSTOKEN unless it maps it; one that does can renew with the connection's id
-            Platform::AzureDevOps(azure_devops) => {
+            Some(Platform::AzureDevOps(azure_devops)) => {
                 set(arm::ADO_PIPELINE_SERVICE_CONNECTION_ID, azure_devops.connection().as_str());
                 set(arm::OIDC_TOKEN_FILE_PATH, assertion_file);
                 file_needed = true;
             }
-            Platform::GitLab(_) | Platform::Stored(_) => {
+            _ => {
                 set(arm::OIDC_TOKEN_FILE_PATH, assertion_file);
                 file_needed = true;
             }
@@ -160,14 +168,14 @@ pub fn plan(login: &Login, granted: &Granted<'_>, before: &Before, directory: &s
         file_needed = true;
     }
     if login.consumers.contains(&Consumer::Az) {
-        set(azure::CONFIG_DIR, &format!("{directory}{}{AZURE_CLI_DIR}", std::path::MAIN_SEPARATOR));
+        set(azure::CONFIG_DIR, &azure_cli_directory(directory));
         if let Some(extensions) = &before.azure_cli.extension_dir {
             set(azure::EXTENSION_DIR, extensions);
         }
-        files.extend(azure_cli::files(login, granted, &before.azure_cli));
+        files.extend(azure_cli::files(login, granted, assertion, &before.azure_cli));
     }
     if file_needed && exact_file.is_none() {
-        let content = Secret::new(granted.assertion.jwt.expose().to_owned());
+        let content = Secret::new(assertion.jwt.expose().to_owned());
         files.push(LoginFile { path: ASSERTION_FILE.to_owned(), content });
     }
     Plan { variables, files }
@@ -188,6 +196,63 @@ pub fn renewed(name: &str, old: &str, identity: &Identity, assertion: &Assertion
     }
 }
 
+/// What each client needs to ask the host by itself; nothing of it is a secret.
+#[derive(Debug)]
+pub struct Hosted<'a> {
+    /// The host's identity.
+    pub managed: &'a ManagedIdentity,
+    /// The same, as its token shows it.
+    pub identity: &'a Identity,
+    /// Where.
+    pub target: &'a Target,
+    /// Who asks.
+    pub consumers: &'a BTreeSet<Consumer>,
+    /// The login's directory.
+    pub directory: &'a str,
+}
+
+impl Hosted<'_> {
+    /// The plan of a login whose later steps ask the host. A client id is passed on where one of several identities was
+    /// chosen: endpoints take it for a user-assigned one's, and do not know the system-assigned one by it.
+    pub fn plan(&self, user: &azure_cli::UserSettings) -> Plan {
+        let plain = Variable::plain;
+        let identity = self.identity;
+        let has = |consumer| self.consumers.contains(&consumer);
+        let client = (self.managed.selector != Selector::Own).then(|| identity.client.as_str());
+        let subscription = identity.subscription.as_ref().map(SubscriptionId::as_str);
+        let mut variables = vec![plain(azfed::LOGIN_DIR, self.directory)];
+        let mut files = Vec::new();
+        if has(Consumer::Terraform) {
+            // an earlier login of the job may have said otherwise, and OIDC goes before
+            variables.extend([plain(arm::USE_OIDC, "false"), plain(arm::USE_MSI, "true")]);
+            variables.extend(client.map(|id| plain(arm::CLIENT_ID, id)));
+            variables.push(plain(arm::TENANT_ID, identity.tenant.as_str()));
+            variables.extend(subscription.map(|id| plain(arm::SUBSCRIPTION_ID, id)));
+            variables.push(plain(arm::ENVIRONMENT, self.target.cloud.terraform));
+            if let Host::Imds(imds) = &self.managed.host {
+                variables.extend(imds.unusual_endpoint().map(|url| plain(arm::MSI_ENDPOINT, &url)));
+            }
+        }
+        if has(Consumer::Sdk) {
+            variables.extend(client.map(|id| plain(azure::CLIENT_ID, id)));
+            variables.push(plain(azure::TENANT_ID, identity.tenant.as_str()));
+            variables.extend(subscription.map(|id| plain(azure::SUBSCRIPTION_ID, id)));
+            variables.push(plain(azure::AUTHORITY_HOST, self.target.authority.as_str()));
+        }
+        if has(Consumer::Az) {
+            variables.push(plain(azure::CONFIG_DIR, &azure_cli_directory(self.directory)));
+            variables.extend(user.extension_dir.iter().map(|path| plain(azure::EXTENSION_DIR, path)));
+            files = azure_cli::host_files(identity, client.is_some(), self.target.cloud, user);
+        }
+        Plan { variables, files }
+    }
+}
+
+/// az's directory in a login's directory.
+fn azure_cli_directory(directory: &str) -> String {
+    format!("{directory}{}{AZURE_CLI_DIR}", std::path::MAIN_SEPARATOR)
+}
+
 /// What each client needs to ask endpoints instead of reading files; no file of it holds a secret.
 #[derive(Debug)]
 pub struct Served<'a> {
@@ -201,6 +266,8 @@ pub struct Served<'a> {
     pub consumers: &'a BTreeSet<Consumer>,
     /// The login's directory, where there is one.
     pub directory: Option<&'a str>,
+    /// Whether there are assertions, and Entra takes them from anybody: else Terraform asks for access tokens.
+    pub assertions: bool,
 }
 
 impl Served<'_> {
@@ -227,17 +294,16 @@ impl Served<'_> {
         let mut variables = Vec::new();
         if has(Consumer::Az) || has(Consumer::Sdk) {
             variables.extend([
-                plain("IDENTITY_ENDPOINT", &address.identity_url()),
-                secret("IDENTITY_HEADER", &keys.identity),
-                plain("MSI_ENDPOINT", &address.identity_url()),
-                secret("MSI_SECRET", &keys.identity),
+                plain(host::IDENTITY_ENDPOINT, &address.identity_url()),
+                secret(host::IDENTITY_HEADER, &keys.identity),
+                plain(host::MSI_ENDPOINT, &address.identity_url()),
+                secret(host::MSI_SECRET, &keys.identity),
             ]);
         }
         if has(Consumer::Az)
             && let Some(directory) = self.directory
         {
-            let directory = format!("{directory}{}{AZURE_CLI_DIR}", std::path::MAIN_SEPARATOR);
-            variables.push(plain(azure::CONFIG_DIR, &directory));
+            variables.push(plain(azure::CONFIG_DIR, &azure_cli_directory(directory)));
         }
         if has(Consumer::Sdk) {
             variables.extend([
@@ -249,17 +315,20 @@ impl Served<'_> {
         }
         if has(Consumer::Terraform) {
             variables.extend([
-                plain(arm::USE_OIDC, "true"),
+                plain(arm::USE_OIDC, if self.assertions { "true" } else { "false" }),
+                plain(arm::USE_MSI, if self.assertions { "false" } else { "true" }),
                 plain(arm::CLIENT_ID, identity.client.as_str()),
                 plain(arm::TENANT_ID, identity.tenant.as_str()),
             ]);
             variables.extend(subscription.map(|id| plain(arm::SUBSCRIPTION_ID, id)));
-            variables.extend([
-                plain(arm::ENVIRONMENT, self.target.cloud.terraform),
-                plain(arm::OIDC_REQUEST_URL, &address.oidc_url()),
-                secret("ARM_OIDC_REQUEST_TOKEN", &keys.oidc),
-                secret("ARM_MSI_ENDPOINT", &address.metadata_url()),
-            ]);
+            variables.push(plain(arm::ENVIRONMENT, self.target.cloud.terraform));
+            if self.assertions {
+                variables.extend([
+                    plain(arm::OIDC_REQUEST_URL, &address.oidc_url()),
+                    secret(arm::OIDC_REQUEST_TOKEN, &keys.oidc),
+                ]);
+            }
+            variables.push(secret(arm::MSI_ENDPOINT, &address.metadata_url()));
         }
         variables
     }

@@ -1,8 +1,11 @@
 //! The one HTTP client: roots, proxies, time limits, no redirects, a size cap, errors without URLs.
 
+mod pinned;
+
 use std::{
     error::Error as _,
     fmt,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,11 +15,20 @@ use std::{
 };
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Client, RequestBuilder, header, redirect};
-use rustls::{ClientConfig, RootCertStore};
+use reqwest::{
+    Client, ClientBuilder, Method, RequestBuilder,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::{self, HeaderValue},
+    redirect,
+};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::pinned::Thumbprint;
 use crate::{
     env::{Env, names},
     identifiers::Endpoint,
@@ -27,6 +39,8 @@ use crate::{
 const LONGEST_BODY: usize = 1 << 20;
 /// Name resolution, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same to an endpoint of this very host: where there is one, it answers at once.
+const HOST_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// One request with its answer; several of them fit into the default deadline.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection opened ahead of time is not used when it has waited longer than this.
@@ -52,6 +66,14 @@ pub enum Error {
     /// No answer, or half of one.
     #[error("{host}: {reason}")]
     Transport {
+        /// Host and port.
+        host: String,
+        /// What happened, from the outermost cause to the innermost.
+        reason: String,
+    },
+    /// Not even a connection.
+    #[error("{host}: {reason}")]
+    Unreachable {
         /// Host and port.
         host: String,
         /// What happened, from the outermost cause to the innermost.
@@ -86,7 +108,12 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Transport { .. })
+        matches!(self, Self::Transport { .. } | Self::Unreachable { .. })
+    }
+
+    /// Whether this is the network's fault.
+    pub fn is_network(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Certificate { .. })
     }
 }
 
@@ -102,6 +129,8 @@ pub struct Answer {
     pub request_id: Option<String>,
     /// The server's clock.
     pub date: Option<SystemTime>,
+    /// What `WWW-Authenticate` asks for.
+    pub challenge: Option<String>,
 }
 
 impl fmt::Debug for Answer {
@@ -116,6 +145,8 @@ impl fmt::Debug for Answer {
 pub struct Channel {
     client: Client,
     park: Arc<AtomicBool>,
+    /// The `Host` header, where it is not the URL's host.
+    host: Option<HeaderValue>,
 }
 
 /// Makes channels that share one TLS configuration.
@@ -130,12 +161,7 @@ impl Http {
     pub fn new<'e>(env: &Env, endpoints: impl IntoIterator<Item = &'e Endpoint>) -> Result<Self, Error> {
         let needed = endpoints.into_iter().any(Endpoint::is_https);
         let roots = if needed { roots(env)? } else { RootCertStore::empty() };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Tls(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls()?.with_root_certificates(roots).with_no_client_auth();
         Ok(Self { tls, tls_without_roots: !needed })
     }
 
@@ -145,37 +171,115 @@ impl Http {
             !(endpoint.is_https() && self.tls_without_roots),
             "endpoint was not named to Http::new"
         );
-        let park = Arc::new(AtomicBool::new(false));
-        let builder = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .http1_only()
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .user_agent(concat!("azfed/", env!("CARGO_PKG_VERSION")))
-            .connector_layer(ParkLayer { park: Arc::clone(&park), slot: Arc::default() });
-        let builder = if endpoint.is_loopback() { builder.no_proxy() } else { builder };
-        let client = builder.build().map_err(|error| Error::Tls(reason(&error)))?;
-        Ok(Channel { client, park })
+        let builder = builder(self.tls.clone(), CONNECT_TIMEOUT);
+        open(if endpoint.is_local() { builder.no_proxy() } else { builder })
     }
+}
+
+/// A channel to an endpoint of the host that this runs on: never through a proxy, which would be asked for, and could
+/// keep, a token of the host's identity. `pinned` is the server's certificate, where the host tells it.
+pub fn host_channel(pinned: Option<&Thumbprint>) -> Result<Channel, Error> {
+    let tls = match pinned {
+        Some(thumbprint) => tls()?.dangerous().with_custom_certificate_verifier(Arc::new(thumbprint.clone())),
+        None => tls()?.with_root_certificates(RootCertStore::empty()),
+    };
+    open(builder(tls.with_no_client_auth(), HOST_CONNECT_TIMEOUT).no_proxy())
+}
+
+/// A channel to a server inside the network, never through a proxy, and the endpoint as it is to be asked for. With
+/// `name`, that is what its certificate has and what it is greeted by (RFC 6066, 3), and not the host of its URL.
+pub fn named_channel(
+    roots: RootCertStore,
+    endpoint: &Endpoint,
+    name: Option<&str>,
+) -> Result<(Channel, Endpoint), Error> {
+    let tls = tls()?.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder(tls, CONNECT_TIMEOUT).no_proxy();
+    let Some(name) = name else { return Ok((open(builder)?, endpoint.clone())) };
+    let named =
+        endpoint.with_host(name).ok_or_else(|| Error::Tls("the server's name is no host name".to_owned()))?;
+    let (host, _) = endpoint.address();
+    let mut channel = open(builder.dns_resolver(Arc::new(Renamed { host })))?;
+    channel.host = HeaderValue::from_str(&endpoint.host()).ok();
+    Ok((channel, named))
+}
+
+/// Resolves every name to the addresses of one host.
+struct Renamed {
+    host: String,
+}
+
+impl Resolve for Renamed {
+    fn resolve(&self, _: Name) -> Resolving {
+        let host = self.host.clone();
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The CA certificates in a PEM text.
+pub fn certificates(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        store.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if store.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(store) }
+}
+
+type TlsBuilder = ConfigBuilder<ClientConfig, WantsVerifier>;
+
+fn tls() -> Result<TlsBuilder, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Tls(error.to_string()))
+}
+
+/// What every request has in common.
+fn builder(tls: ClientConfig, connect_timeout: Duration) -> ClientBuilder {
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .http1_only()
+        .referer(false)
+        .connect_timeout(connect_timeout)
+        .timeout(REQUEST_TIMEOUT)
+        .user_agent(concat!("azfed/", env!("CARGO_PKG_VERSION")))
+}
+
+fn open(builder: ClientBuilder) -> Result<Channel, Error> {
+    let park = Arc::new(AtomicBool::new(false));
+    let builder = builder.connector_layer(ParkLayer { park: Arc::clone(&park), slot: Arc::default() });
+    let client = builder.build().map_err(|error| Error::Tls(reason(&error)))?;
+    Ok(Channel { client, park, host: None })
 }
 
 impl Channel {
     /// A GET request, to be sent with [`Channel::send`].
     pub fn get(&self, endpoint: &Endpoint) -> RequestBuilder {
-        self.client.get(endpoint.url().clone())
+        self.request(Method::GET, endpoint)
     }
 
     /// A POST request, to be sent with [`Channel::send`].
     pub fn post(&self, endpoint: &Endpoint) -> RequestBuilder {
-        self.client.post(endpoint.url().clone())
+        self.request(Method::POST, endpoint)
     }
 
     /// A PUT request, to be sent with [`Channel::send`].
     pub fn put(&self, endpoint: &Endpoint) -> RequestBuilder {
-        self.client.put(endpoint.url().clone())
+        self.request(Method::PUT, endpoint)
+    }
+
+    fn request(&self, method: Method, endpoint: &Endpoint) -> RequestBuilder {
+        let request = self.client.request(method, endpoint.url().clone());
+        match &self.host {
+            Some(host) => request.header(header::HOST, host.clone()),
+            None => request,
+        }
     }
 
     /// Opens a connection (name resolution, TCP, TLS) and keeps it for the next request; sends nothing on it.
@@ -194,6 +298,8 @@ impl Channel {
             let (host, reason) = (host(), reason(&error));
             if is_certificate(&error) {
                 Error::Certificate { host, reason }
+            } else if error.is_connect() {
+                Error::Unreachable { host, reason }
             } else {
                 Error::Transport { host, reason }
             }
@@ -210,6 +316,7 @@ impl Channel {
                 target: target.unwrap_or_else(|| "nowhere".to_owned()),
             });
         }
+        let challenge = header(header::WWW_AUTHENTICATE.as_str());
         let date = header(header::DATE.as_str());
         let retry_after = header(header::RETRY_AFTER.as_str())
             .and_then(|value| retry::retry_after(&value, date.as_deref()));
@@ -223,14 +330,14 @@ impl Channel {
             body.extend_from_slice(&chunk);
         }
         let date = date.and_then(|date| httpdate::parse_http_date(&date).ok());
-        Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date })
+        Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date, challenge })
     }
 }
 
 /// The proxy that requests to an endpoint go through, host and port: what [`Http::channel`]'s client decides, by the
 /// same means. It reads the process' own environment, and the system's settings.
 pub fn proxy_for(endpoint: &Endpoint) -> Option<String> {
-    if endpoint.is_loopback() {
+    if endpoint.is_local() {
         return None;
     }
     let uri: hyper::Uri = endpoint.url().as_str().parse().ok()?;
@@ -273,7 +380,7 @@ fn reason(error: &reqwest::Error) -> String {
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR`, where set, are the only ones (OpenSSL's convention, which Go and Terraform
 /// share), and an error where they give none. Else the system's store. Else, where that is empty (images built from
 /// scratch), Mozilla's list as bundled at build time.
-fn roots(env: &Env) -> Result<RootCertStore, Error> {
+pub fn roots(env: &Env) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     store.add_parsable_certificates(found.certs);

@@ -31,6 +31,15 @@ pub enum Invalid {
     /// Plain http beyond this machine.
     #[error("`{0}` is not https (http is for loopback addresses only)")]
     NotHttps(String),
+    /// Plain http beyond this host's own network.
+    #[error("`{0}` is not https (http is for loopback and link-local addresses only)")]
+    NotOnHost(String),
+    /// Not a certificate's thumbprint.
+    #[error("it is not the SHA-1 thumbprint of a certificate (40 hexadecimal digits)")]
+    NotAThumbprint,
+    /// Not a resource id.
+    #[error("`{0}` is not a resource id of the form /subscriptions/…")]
+    NotAResourceId(String),
     /// User name, password, query or fragment in a base URL.
     #[error("`{0}` has more than a scheme, a host and a path")]
     NotABaseUrl(String),
@@ -98,6 +107,14 @@ newtype! {
     TenantId
 }
 newtype! {
+    /// Object (principal) id of a managed identity: a GUID, in lower case.
+    ObjectId
+}
+newtype! {
+    /// Azure resource id of a user-assigned managed identity.
+    ResourceId
+}
+newtype! {
     /// Subscription id: a GUID, in lower case.
     SubscriptionId
 }
@@ -123,6 +140,29 @@ impl FromStr for ClientId {
 
     fn from_str(value: &str) -> Result<Self, Invalid> {
         guid(value).map(Self)
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        guid(value).map(Self)
+    }
+}
+
+impl FromStr for ResourceId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        let inert = !value.contains(|c: char| c.is_whitespace() || c.is_control());
+        let starts = value.to_ascii_lowercase().starts_with("/subscriptions/");
+        if inert && starts && value.len() <= 600 {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(Invalid::NotAResourceId(shown(value)))
+        }
     }
 }
 
@@ -186,6 +226,13 @@ impl FromStr for Audience {
     }
 }
 
+impl Audience {
+    /// The scope of tokens for this audience.
+    pub fn scope(&self) -> Scope {
+        Scope(format!("{}/.default", self.0))
+    }
+}
+
 impl Scope {
     /// The resource: the scope without `/.default`.
     pub fn resource(&self) -> &str {
@@ -236,9 +283,27 @@ impl Endpoint {
         &self.0
     }
 
-    /// Whether it stays on this machine: then no proxy is asked.
+    /// Whether it stays on this machine.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.0)
+    }
+
+    /// Whether no router passes it on, and no proxy is asked: loopback, or a link-local address.
+    pub fn is_local(&self) -> bool {
+        is_loopback(&self.0) || is_link_local(&self.0)
+    }
+
+    /// An endpoint of the host that this runs on: https, or http on a loopback or link-local address. App Service and
+    /// Container Instances serve theirs below 169.254.0.0/16, as every cloud does its instance metadata; no router
+    /// passes such an address on (RFC 3927, 2.7), so what is sent there in the clear stays between host and guest.
+    pub fn of_host(value: &str) -> Result<Self, Invalid> {
+        match value.parse() {
+            Err(Invalid::NotHttps(shown)) => match Url::parse(value.trim()) {
+                Ok(url) if url.scheme() == "http" && is_link_local(&url) => Ok(Self(url)),
+                _ => Err(Invalid::NotOnHost(shown)),
+            },
+            other => other,
+        }
     }
 
     /// Whether it needs TLS.
@@ -264,6 +329,13 @@ impl Endpoint {
         let mut url = self.0.clone();
         url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
         Self(url)
+    }
+
+    /// The same place under another host name.
+    pub fn with_host(&self, name: &str) -> Option<Self> {
+        let mut url = self.0.clone();
+        url.set_host(Some(name)).ok()?;
+        Some(Self(url))
     }
 
     /// A link that a server gave, if it leads to this endpoint's own server.
@@ -323,6 +395,14 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
+    }
+}
+
+fn is_link_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_link_local(),
+        Some(Host::Ipv6(address)) => address.is_unicast_link_local(),
+        _ => false,
     }
 }
 

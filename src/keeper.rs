@@ -31,8 +31,8 @@ use crate::{
     entra::AccessToken,
     env::{Env, names},
     error::{Error, Hints},
+    exchange::Exchange,
     export,
-    platform::Platform,
     secret::Secret,
     state::{self, Kept},
     text,
@@ -115,10 +115,10 @@ pub struct Handed<'a> {
     pub identity: &'a Identity,
     /// Where.
     pub target: &'a Target,
-    /// Who issues the assertions.
-    pub platform: &'a Platform,
-    /// The one at hand.
-    pub assertion: &'a Assertion,
+    /// The way to Entra, or to the host.
+    pub exchange: &'a Exchange,
+    /// The assertion at hand, where it took one.
+    pub assertion: Option<&'a Assertion>,
     /// The access tokens at hand.
     pub tokens: &'a [AccessToken],
     /// The login's directory.
@@ -138,7 +138,7 @@ pub struct Orders {
     /// The login's directory.
     pub directory: String,
     owner: Option<(u32, Option<u64>)>,
-    assertion: String,
+    assertion: Option<String>,
     tokens: Vec<HandedToken>,
 }
 
@@ -241,15 +241,18 @@ impl Keeper {
 
 /// Everything that is no secret, as flags: what `ps` shows says what the process is for.
 fn arguments(handed: &Handed<'_>) -> Vec<String> {
-    let mut arguments = vec![
-        format!("--client-id={}", handed.identity.client),
+    let mut arguments: Vec<String> = match handed.exchange.of_host() {
+        Some(of_host) => of_host.selector.argument().into_iter().collect(),
+        None => vec![format!("--client-id={}", handed.identity.client)],
+    };
+    arguments.extend([
         format!("--tenant-id={}", handed.identity.tenant),
         format!("--cloud={}", handed.target.cloud.name),
         format!("--authority-host={}", handed.target.authority.as_str()),
         format!("--audience={}", handed.target.audience),
         format!("--timeout={}s", handed.timeout.as_secs()),
-    ];
-    arguments.extend(handed.platform.arguments());
+    ]);
+    arguments.extend(handed.exchange.arguments().iter().cloned());
     if handed.endpoints {
         arguments.push("--endpoints".to_owned());
     }
@@ -258,7 +261,7 @@ fn arguments(handed: &Handed<'_>) -> Vec<String> {
 }
 
 fn orders_of(handed: &Handed<'_>, env: &Env, ui: &Ui) -> String {
-    let names = handed.platform.variables();
+    let names = handed.exchange.platform().variables();
     let environment: BTreeMap<&str, &str> =
         names.iter().filter_map(|name| Some((*name, env.get(name)?))).collect();
     let owner = owner::find(ui.runner).map(|owner| (owner.pid, owner.started));
@@ -278,7 +281,7 @@ fn orders_of(handed: &Handed<'_>, env: &Env, ui: &Ui) -> String {
         "environment": environment,
         "directory": handed.directory,
         "owner": owner,
-        "assertion": handed.assertion.jwt.expose(),
+        "assertion": handed.assertion.map(|assertion| assertion.jwt.expose()),
         "tokens": tokens,
     })
     .to_string()
@@ -312,17 +315,12 @@ impl Orders {
     }
 
     /// What the login has got already.
-    pub fn credentials(self) -> Result<(Assertion, Vec<AccessToken>), Failure> {
-        let assertion = Assertion::parse(&Secret::new(self.assertion)).map_err(|_| Failure::Orders)?;
+    pub fn credentials(self) -> Result<(Option<Assertion>, Vec<AccessToken>), Failure> {
+        let parse = |jwt| Assertion::parse(&Secret::new(jwt)).map_err(|_| Failure::Orders);
+        let assertion = self.assertion.map(parse).transpose()?;
         let tokens = self.tokens.into_iter().map(|token| {
-            Ok(AccessToken {
-                scope: token.scope.parse().map_err(|_| Failure::Orders)?,
-                secret: Secret::new(token.secret),
-                issued_at: token.issued_at,
-                received: Moment::now(),
-                expires_on: token.expires_on,
-                object_id: None,
-            })
+            let scope = token.scope.parse().map_err(|_| Failure::Orders)?;
+            Ok(AccessToken::issued(Secret::new(token.secret), scope, token.issued_at, token.expires_on))
         });
         Ok((assertion, tokens.collect::<Result<_, Failure>>()?))
     }

@@ -35,6 +35,7 @@ pub mod http;
 pub mod identifiers;
 pub mod identity_map;
 pub mod keeper;
+pub mod managed_identity;
 pub mod nearest;
 pub mod platform;
 pub mod retry;

@@ -3,6 +3,7 @@
 pub mod azure_devops;
 pub mod github;
 pub mod gitlab;
+pub mod identity_binding;
 pub mod stored;
 
 use std::{
@@ -13,16 +14,21 @@ use std::{
 use crate::{
     assertion::{Assertion, Claims, Malformed},
     cli::{Source, SourceArgs},
+    config::OfHost,
     env::{Env, names},
     error::Hints,
     http::{self, Http},
     identifiers::{Audience, Endpoint, Invalid},
+    managed_identity::{self, Again, Host, ManagedIdentity},
     secret::Secret,
     text,
     ui::{Runner, Ui},
 };
 
-pub use self::{azure_devops::AzureDevOps, github::GitHub, gitlab::GitLab, stored::Stored};
+pub use self::{
+    azure_devops::AzureDevOps, github::GitHub, gitlab::GitLab, identity_binding::IdentityBinding,
+    stored::Stored,
+};
 
 /// A platform that this job runs on, with everything in it that is needed to get an assertion.
 ///
@@ -37,14 +43,26 @@ pub enum Platform {
     AzureDevOps(AzureDevOps),
     /// A file or a variable.
     Stored(Stored),
+    /// A pod's file, which only a proxy in its cluster takes.
+    IdentityBinding(IdentityBinding),
+    /// The host itself: its identity's token for the exchange audience is an assertion too.
+    ManagedIdentity(ManagedIdentity),
 }
 
 /// Why there is no assertion.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No platform found.
-    #[error("this is not a CI job that azfed knows, and no OIDC token was named")]
-    None,
+    /// The host's identity.
+    #[error(transparent)]
+    ManagedIdentity(#[from] managed_identity::Error),
+    /// CA certificates that are none.
+    #[error("{variable} has no CA certificates: {reason}")]
+    Certificates {
+        /// Which variable.
+        variable: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// Several platforms' marks.
     #[error("this looks like several CI platforms at once: {0}")]
     Several(String),
@@ -177,6 +195,7 @@ impl Error {
     /// Whether asking again may help.
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::ManagedIdentity(error) => error.again() != Again::Never,
             Self::Http { source, .. } => source.is_transient(),
             Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
             Self::Answer { status, .. } => *status == 200,
@@ -188,6 +207,11 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
+            Self::ManagedIdentity(error) => match error.again() {
+                Again::Backoff(retry_after) => retry_after,
+                Again::After(wait) => Some(wait),
+                Again::Never => None,
+            },
             _ => None,
         }
     }
@@ -195,9 +219,7 @@ impl Error {
     /// Whether this is the network's fault.
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Http { source, .. } => {
-                matches!(source, http::Error::Transport { .. } | http::Error::Certificate { .. })
-            }
+            Self::Http { source, .. } => source.is_network(),
             Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
             _ => false,
         }
@@ -206,10 +228,10 @@ impl Error {
     /// The next steps.
     pub fn hints(&self) -> Hints {
         match self {
-            Self::None => Hints::one(
-                "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD and AZURE_FEDERATED_TOKEN_FILE; elsewhere, name the OIDC \
-                 token with `--assertion-file PATH` or `--assertion-env NAME`",
-            ),
+            Self::ManagedIdentity(error) => error.hints(),
+            Self::Certificates { variable, .. } => {
+                Hints::one(format!("{variable} is set by the cluster's webhook: restart the pod"))
+            }
             Self::Several(_) => {
                 Hints::one("say which one with `--source github`, `gitlab`, `azure-devops`, `file` or `env`")
             }
@@ -286,16 +308,30 @@ impl Platform {
     ///
     /// A CI platform comes before `AZURE_FEDERATED_TOKEN_FILE`: an earlier login of the same job sets that variable,
     /// and self-hosted runners in pods have it for their own identity.
-    pub fn detect(env: &Env, args: &SourceArgs, audience: &Audience) -> Result<Self, Error> {
+    ///
+    /// `of_host` says which identity of the host is meant, where it is the host's.
+    pub fn detect(
+        env: &Env,
+        args: &SourceArgs,
+        audience: &Audience,
+        of_host: &OfHost,
+    ) -> Result<Self, Error> {
         match source(env, args)? {
             Source::Github => GitHub::detect(env).map(Self::GitHub),
             Source::Gitlab => GitLab::detect(env, args.assertion_env.as_ref(), audience).map(Self::GitLab),
             Source::AzureDevops => {
                 AzureDevOps::detect(env, args.service_connection_id.as_ref()).map(Self::AzureDevOps)
             }
-            Source::File => Stored::file(env, args.assertion_file.as_deref()).map(Self::Stored),
+            Source::File => match IdentityBinding::detect(env, args.assertion_file.as_deref())? {
+                Some(binding) => Ok(Self::IdentityBinding(binding)),
+                None => Stored::file(env, args.assertion_file.as_deref()).map(Self::Stored),
+            },
             Source::Env => Stored::variable(env, args.assertion_env.as_ref()).map(Self::Stored),
-            Source::Auto => Err(Error::None),
+            host => {
+                let host = Host::detect(env, host)?;
+                let identity = ManagedIdentity::new(host, of_host.selector.clone(), of_host.chosen)?;
+                Ok(Self::ManagedIdentity(identity))
+            }
         }
     }
 
@@ -308,6 +344,10 @@ impl Platform {
                 format!("{} for service connection {}", azure_devops::NAME, azure_devops.connection())
             }
             Self::Stored(stored) => stored.place(),
+            Self::IdentityBinding(binding) => {
+                format!("{}, by the cluster's token proxy", binding.stored.place())
+            }
+            Self::ManagedIdentity(identity) => identity.describe(),
         }
     }
 
@@ -317,6 +357,15 @@ impl Platform {
             Self::GitHub(_) | Self::AzureDevOps(_) => true,
             Self::GitLab(_) => false,
             Self::Stored(stored) => matches!(stored, Stored::File(_)),
+            Self::IdentityBinding(_) | Self::ManagedIdentity(_) => true,
+        }
+    }
+
+    /// Whether it takes a request to get an assertion, which then has its whole life before it.
+    pub fn is_minted(&self) -> bool {
+        match self {
+            Self::GitHub(_) | Self::AzureDevOps(_) | Self::ManagedIdentity(_) => true,
+            Self::GitLab(_) | Self::Stored(_) | Self::IdentityBinding(_) => false,
         }
     }
 
@@ -338,6 +387,9 @@ impl Platform {
             Self::Stored(Stored::Variable(name, _)) => {
                 vec!["--source=env".to_owned(), format!("--assertion-env={name}")]
             }
+            // the proxy goes with the variable that names the file
+            Self::IdentityBinding(_) => vec!["--source=file".to_owned()],
+            Self::ManagedIdentity(identity) => vec![format!("--source={}", identity.host.source())],
         }
     }
 
@@ -353,6 +405,16 @@ impl Platform {
             Self::GitLab(gitlab) => vec![names::gitlab::SERVER_URL, &gitlab.variable],
             Self::Stored(Stored::File(_)) => Vec::new(),
             Self::Stored(Stored::Variable(name, _)) => vec![name],
+            Self::IdentityBinding(_) => IdentityBinding::variables(),
+            Self::ManagedIdentity(identity) => identity.host.variables(),
+        }
+    }
+
+    /// The host's identity, where it is that.
+    pub fn managed_identity(&self) -> Option<&ManagedIdentity> {
+        match self {
+            Self::ManagedIdentity(identity) => Some(identity),
+            _ => None,
         }
     }
 
@@ -361,7 +423,7 @@ impl Platform {
         match self {
             Self::GitHub(github) => Some(&github.request_url),
             Self::AzureDevOps(azure_devops) => Some(&azure_devops.request_uri),
-            Self::GitLab(_) | Self::Stored(_) => None,
+            Self::GitLab(_) | Self::Stored(_) | Self::IdentityBinding(_) | Self::ManagedIdentity(_) => None,
         }
     }
 
@@ -377,6 +439,13 @@ impl Platform {
             Self::AzureDevOps(azure_devops) => azure_devops.fetch_assertion(http, ui).await?,
             Self::GitLab(gitlab) => masked(ui, &gitlab.token, &gitlab.variable)?,
             Self::Stored(stored) => stored.fetch_assertion(ui)?,
+            Self::IdentityBinding(binding) => binding.stored.fetch_assertion(ui)?,
+            Self::ManagedIdentity(identity) => {
+                let token = identity.access_token(&audience.scope(), ui).await?;
+                let place = || format!("the token of {}", identity.describe());
+                Assertion::parse(&token.secret)
+                    .map_err(|malformed| Error::Malformed { place: place(), malformed })?
+            }
         };
         self.check(&assertion, audience)?;
         Ok(assertion)
@@ -385,9 +454,10 @@ impl Platform {
     /// What a token that is in hand claims, be it usable or not.
     pub fn claims_in_hand(&self, ui: &Ui) -> Option<Claims> {
         let assertion = match self {
-            Self::GitHub(_) | Self::AzureDevOps(_) => return None,
+            Self::GitHub(_) | Self::AzureDevOps(_) | Self::ManagedIdentity(_) => return None,
             Self::GitLab(gitlab) => masked(ui, &gitlab.token, &gitlab.variable),
             Self::Stored(stored) => stored.fetch_assertion(ui),
+            Self::IdentityBinding(binding) => binding.stored.fetch_assertion(ui),
         };
         assertion.ok().map(|assertion| assertion.claims)
     }
@@ -399,11 +469,13 @@ impl Platform {
     fn check(&self, assertion: &Assertion, audience: &Audience) -> Result<(), Error> {
         let (place, gitlab) = match self {
             Self::GitHub(_) => (github::NAME.to_owned(), false),
-            Self::AzureDevOps(_) => return Ok(()),
+            Self::AzureDevOps(_) | Self::ManagedIdentity(_) => return Ok(()),
             Self::GitLab(gitlab) => (gitlab.variable.clone(), true),
             Self::Stored(stored) => (stored.place(), false),
+            Self::IdentityBinding(binding) => (binding.stored.place(), false),
         };
-        if !assertion.claims.is_for(audience) {
+        // the proxy wants an audience of its own
+        if !matches!(self, Self::IdentityBinding(_)) && !assertion.claims.is_for(audience) {
             let presented =
                 assertion.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
             let presented = if presented.is_empty() { "nobody".to_owned() } else { presented };
@@ -442,12 +514,24 @@ fn is_azure_devops(env: &Env) -> bool {
     env.get(names::azure_devops::TF_BUILD).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Which source is meant.
+/// Whether a login here begins with the host's identity.
+pub fn begins_with_host(env: &Env, args: &SourceArgs) -> bool {
+    source(env, args).is_ok_and(Source::is_host)
+}
+
+/// Which source is meant; `Auto` where nothing but the instance metadata service is left.
 fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
     let contradiction = |text: &str| Err(Error::Contradiction(text.to_owned()));
     match (args.source, &args.assertion_env, &args.assertion_file) {
         (_, Some(_), Some(_)) => {
             return contradiction("`--assertion-env` and `--assertion-file` name two sources");
+        }
+        (source, _, _)
+            if source != Source::Auto
+                && source.is_host()
+                && (args.assertion_env.is_some() || args.assertion_file.is_some()) =>
+        {
+            return contradiction("a host's identity needs neither `--assertion-env` nor `--assertion-file`");
         }
         (Source::Github | Source::AzureDevops | Source::File, Some(_), None) => {
             return contradiction("`--assertion-env` goes with `--source gitlab`, `env` or `auto`");
@@ -473,7 +557,7 @@ fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
     match (found.as_slice(), &args.assertion_env) {
         ([] | [(_, Source::Github | Source::AzureDevops, _)], Some(_)) => Ok(Source::Env),
         ([], None) if env.is_set(names::azure::FEDERATED_TOKEN_FILE) => Ok(Source::File),
-        ([], None) => Err(Error::None),
+        ([], None) => Ok(Source::Auto),
         ([(_, only, _)], _) => Ok(*only),
         (several, _) => {
             Err(Error::Several(several.iter().map(|(_, _, name)| *name).collect::<Vec<_>>().join(", ")))
@@ -491,6 +575,11 @@ mod tests {
             assertion_env: None,
             assertion_file: None,
             service_connection_id: None,
+            via: None,
+            via_client_id: None,
+            via_object_id: None,
+            via_resource_id: None,
+            via_tenant_id: None,
             timeout: Duration::from_mins(1),
         }
     }
@@ -498,19 +587,19 @@ mod tests {
     #[test]
     fn detection_takes_no_near_misses() {
         let table: [(&[(&str, &str)], Option<Source>); 13] = [
-            (&[], None),
+            (&[], Some(Source::Auto)),
             (&[("GITHUB_ACTIONS", "true")], Some(Source::Github)),
-            (&[("GITHUB_ACTIONS", "")], None),
-            (&[("GITHUB_ACTIONS", "TRUE")], None),
-            (&[("GITHUB_ACTIONS", "1")], None),
+            (&[("GITHUB_ACTIONS", "")], Some(Source::Auto)),
+            (&[("GITHUB_ACTIONS", "TRUE")], Some(Source::Auto)),
+            (&[("GITHUB_ACTIONS", "1")], Some(Source::Auto)),
             (&[("ACTIONS_ID_TOKEN_REQUEST_URL", "https://x")], Some(Source::Github)),
             (&[("GITLAB_CI", "true")], Some(Source::Gitlab)),
-            (&[("GITLAB_CI", "1")], None),
+            (&[("GITLAB_CI", "1")], Some(Source::Auto)),
             (&[("TF_BUILD", "True")], Some(Source::AzureDevops)),
-            (&[("TF_BUILD", "yes")], None),
+            (&[("TF_BUILD", "yes")], Some(Source::Auto)),
             (&[("AZURE_FEDERATED_TOKEN_FILE", "/x")], Some(Source::File)),
             (&[("AZURE_FEDERATED_TOKEN_FILE", "/x"), ("GITLAB_CI", "true")], Some(Source::Gitlab)),
-            (&[("CI", "true")], None),
+            (&[("CI", "true")], Some(Source::Auto)),
         ];
         for (pairs, expected) in table {
             let found = source(&Env::from_pairs(pairs.iter().copied()), &args(Source::Auto));

@@ -23,12 +23,13 @@ use crate::{
     endpoints::{Address, Endpoints, vault::Vault},
     env::{Env, names},
     error::Error,
-    exchange::Exchange,
+    exchange::{self, Acquired, Exchange},
     exec,
-    export::{self, Before, Granted, Plan, Served, azure_cli::UserSettings},
+    export::{self, Before, Granted, Hosted, Plan, Served, azure_cli::UserSettings},
     http::Http,
     identity_map::IdentityMap,
     keeper::{self, Handed, Keeper, Orders},
+    managed_identity::Host,
     nearest, platform,
     secret::Secret,
     sink::{self, Facts, github},
@@ -152,7 +153,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
         Command::Logout => logout(env, ui)?,
-        Command::Doctor(args) => return interruptible(doctor(args, env, ui)).await,
+        Command::Doctor(args) => return Box::pin(interruptible(doctor(args, env, ui))).await,
         Command::Trust(command) => return interruptible(trust(command, env, ui)).await,
         Command::Keep(args) => keep(args, env, ui).await?,
         Command::Become(args) => return Err(exec::become_command(args.parent, &args.command)),
@@ -199,12 +200,17 @@ pub(crate) async fn identify(
     let map = IdentityMap::load(file)?;
     let target = Target::resolve(&identity.cloud, env)?;
     let exchange = Exchange::prepare(env, source, &target, None, ui)?;
-    let assertion = exchange.within(config::timeout(source), exchange.assertion()).await?;
+    if exchange.platform().managed_identity().is_some() {
+        return Err(config::Error::NoClaims(exchange.platform().describe()).into());
+    }
+    let assertion = exchange.within(config::timeout(source), exchange.platform_assertion()).await?;
     let chosen = map.choose(&assertion.claims)?;
     let identity = IdentityArgs {
         client_id: Some(chosen.client),
         tenant_id: chosen.tenant.or_else(|| identity.tenant_id.clone()),
         subscription_id: chosen.subscription.or_else(|| identity.subscription_id.clone()),
+        object_id: None,
+        resource_id: None,
         identity_map: None,
         cloud: identity.cloud.clone(),
     };
@@ -218,16 +224,23 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     for warning in &login.warnings {
         ui.warning(warning);
     }
-    let mut exchange = Exchange::prepare(env, &args.source, &login.target, Some(&login.identity), ui)?;
+    let mut exchange = Exchange::prepare(env, &args.source, &login.target, Some(&login.wanted), ui)?;
     exchange.propagation = login.propagation;
     exchange.first.replace(first);
+    let way = Way::choose(&login, &exchange)?;
+    if way != Way::Files
+        && !login.endpoints
+        && let Some(warning) = config::prefers_file(&login.consumers, env)
+    {
+        ui.warning(&warning);
+    }
     let deadline = login.timeout + login.propagation;
-    let (assertion, tokens) =
-        exchange.within(deadline, exchange.acquire(&login.identity, &login.scopes)).await?;
+    let acquired = exchange.within(deadline, exchange.acquire(&login.wanted, &login.scopes)).await?;
+    let (identity, tokens) = (&acquired.identity, &acquired.tokens);
 
-    let directory = LoginDirectory::create(env, &login.identity)?;
-    let granted = Granted { platform: &exchange.platform, assertion: &assertion, tokens: &tokens };
-    let (plan, keeper) = plan_and_keep(&login, &granted, &directory, env, ui).await?;
+    let directory = LoginDirectory::create(env, identity)?;
+    let granted = Granted { identity, assertion: acquired.assertion.as_ref(), tokens };
+    let (plan, keeper) = plan_and_keep(&login, &granted, way, &exchange, &directory, env, ui).await?;
     directory.write(&plan.files)?;
     let facts = Facts { login: &login, granted: &granted, directory: directory.path() };
     let process = keeper.as_ref().map(|keeper| keeper.pid);
@@ -240,11 +253,11 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     {
         ui.debug(&format!("the job's summary could not be written: {error}"));
     }
-    for token in &tokens {
+    for token in tokens {
         ui.info(&format!(
             "logged in to {} as {} for {} until {}",
             login.target.cloud.name,
-            login.identity.client,
+            identity.client,
             token.scope.resource(),
             github::utc(token.expires_on)
         ));
@@ -252,7 +265,9 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     if let Some(process) = process {
         ui.info(&format!("process {process} keeps this login until `azfed logout` or the job's end"));
     }
-    ui.debug(&format!("subject {}", assertion.claims.sub));
+    if let Some(assertion) = &acquired.assertion {
+        ui.debug(&format!("subject {}", assertion.claims.sub));
+    }
     for variable in &plan.variables {
         ui.debug(&format!("sets {}", variable.name));
     }
@@ -260,30 +275,67 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     Ok(())
 }
 
+/// How later steps get their tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From files, by the assertion in them.
+    Files,
+    /// From the host.
+    Host,
+    /// From endpoints that this login leaves behind.
+    Endpoints,
+}
+
+impl Way {
+    /// The user's choice; else the host, where each client of this login knows how to ask it; else endpoints, where
+    /// nobody but azfed can ask.
+    fn choose(login: &Login, exchange: &Exchange) -> Result<Self, Error> {
+        if login.endpoints {
+            return Ok(Self::Endpoints);
+        }
+        let (who, is_known) = match exchange.host() {
+            Some(host) => (host.name(), login.consumers.iter().all(|consumer| host.is_known_to(*consumer))),
+            None if exchange.has_assertions_for_all() => return Ok(Self::Files),
+            None => ("the cluster's token proxy", false),
+        };
+        if is_known {
+            return Ok(Self::Host);
+        }
+        let refused = |why| Err(config::Error::NotServed { host: who, why }.into());
+        if login.keep_fresh == Some(false) {
+            return refused("`--no-keep-fresh` forbids the background process that could ask for them");
+        }
+        if login.output == Output::Dotenv {
+            return refused(
+                "what opens the endpoints that could is a secret, which has no place in an artifact",
+            );
+        }
+        Ok(Self::Endpoints)
+    }
+}
+
 /// The hand-over, and the background process that keeps it, where there is one.
 async fn plan_and_keep(
     login: &Login,
     granted: &Granted<'_>,
+    way: Way,
+    exchange: &Exchange,
     directory: &LoginDirectory,
     env: &Env,
     ui: &Ui,
 ) -> Result<(Plan, Option<Keeper>), Error> {
-    let renewable = granted.platform.is_renewable();
-    if login.keep_fresh == Some(true) && !renewable {
-        return Err(keeper::Failure::NotRenewable(granted.platform.describe()).into());
-    }
     let handed = Handed {
-        identity: &login.identity,
+        identity: granted.identity,
         target: &login.target,
-        platform: granted.platform,
+        exchange,
         assertion: granted.assertion,
         tokens: granted.tokens,
         directory: directory.path(),
         timeout: login.timeout,
-        endpoints: login.endpoints,
+        endpoints: way == Way::Endpoints,
         allowed: &login.allowed,
     };
-    if login.endpoints {
+    if way == Way::Endpoints {
         let keeper = Keeper::start(&handed, env, ui).await?;
         let Some(address) = &keeper.address else {
             return Err(keeper::Failure::Start("it has no endpoints".to_owned()).into());
@@ -291,17 +343,34 @@ async fn plan_and_keep(
         mask_keys(address, ui)?;
         let served = Served {
             address,
-            identity: &login.identity,
+            identity: granted.identity,
             target: &login.target,
             consumers: &login.consumers,
             directory: Some(directory.path()),
+            assertions: exchange.has_assertions_for_all(),
         };
         let plan = served.plan(&before(env).azure_cli);
         return Ok((plan, Some(keeper)));
     }
-    let plan = export::plan(login, granted, &before(env), directory.path());
+    if let Some(managed) = exchange.of_host() {
+        // the host renews by itself: there is nothing to keep fresh
+        let hosted = Hosted {
+            managed,
+            identity: granted.identity,
+            target: &login.target,
+            consumers: &login.consumers,
+            directory: directory.path(),
+        };
+        return Ok((hosted.plan(&before(env).azure_cli), None));
+    }
+    let Some(assertion) = granted.assertion else { return Err(exchange::nobody()) };
+    let renewable = exchange.is_renewable();
+    if login.keep_fresh == Some(true) && !renewable {
+        return Err(keeper::Failure::NotRenewable(exchange.platform().describe()).into());
+    }
+    let plan = export::plan(login, granted, (assertion, exchange.issuer()), &before(env), directory.path());
     // a file that others rotate is renewed where the user says so; a platform that mints, unless the user says no
-    let wanted = login.keep_fresh.unwrap_or_else(|| granted.platform.endpoint().is_some());
+    let wanted = login.keep_fresh.unwrap_or_else(|| exchange.platform().endpoint().is_some());
     if !(wanted && renewable && plan.is_renewable()) {
         return Ok((plan, None));
     }
@@ -320,10 +389,12 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let mut orders = Orders::take()?;
     let env = orders.environment(env);
     let meant = config::Exec::resolve(&args.identity, &args.source, &env)?;
-    let exchange = Rc::new(Exchange::prepare(&env, &args.source, &meant.target, Some(&meant.identity), ui)?);
+    let exchange = Rc::new(Exchange::prepare(&env, &args.source, &meant.target, Some(&meant.wanted), ui)?);
     let kept = Kept::take(&orders.directory)?;
     let owner = orders.owner();
     let (assertion, tokens) = orders.credentials()?;
+    let host = exchange.host().map_or("", Host::name);
+    let identity = meant.wanted.complete(host, &tokens).map_err(platform::Error::from)?;
     let renews = exchange.is_renewable();
     let endpoints =
         if args.endpoints { Some(Endpoints::open().await.map_err(Error::Endpoints)?) } else { None };
@@ -331,7 +402,7 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
         return Ok(());
     }
     let allowed = args.allowed.clone();
-    let vault = Rc::new(Vault::new(exchange, meant.identity, allowed, assertion, tokens, meant.timeout));
+    let vault = Rc::new(Vault::new(exchange, identity, allowed, assertion, tokens, meant.timeout));
     if let Some(endpoints) = endpoints {
         tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
     }
@@ -345,24 +416,25 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
 async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     let (identity, assertion) = interruptible(identify(&args.identity, &args.source, env, ui)).await?;
     let meant = config::Exec::resolve(&identity, &args.source, env)?;
-    let exchange = Rc::new(Exchange::prepare(env, &args.source, &meant.target, Some(&meant.identity), ui)?);
+    let exchange = Rc::new(Exchange::prepare(env, &args.source, &meant.target, Some(&meant.wanted), ui)?);
     exchange.first.replace(assertion);
     let first = args.allowed.first().cloned().unwrap_or_else(|| meant.target.cloud.resource_manager_scope());
     let scopes = [first];
-    let acquired = exchange.within(meant.timeout, exchange.acquire(&meant.identity, &scopes));
-    let (assertion, tokens) = interruptible(acquired).await?;
+    let acquired = exchange.within(meant.timeout, exchange.acquire(&meant.wanted, &scopes));
+    let Acquired { identity, assertion, tokens } = interruptible(acquired).await?;
     let endpoints = Endpoints::open().await.map_err(Error::Endpoints)?;
 
     // az wants a directory; what stands in it is no secret, and it goes with this process
     let consumers: BTreeSet<Consumer> = args.consumers.iter().copied().collect();
-    let directory = consumers.contains(&Consumer::Az).then(|| LoginDirectory::create(env, &meant.identity));
+    let directory = consumers.contains(&Consumer::Az).then(|| LoginDirectory::create(env, &identity));
     let directory = directory.transpose()?;
     let served = Served {
         address: endpoints.address(),
-        identity: &meant.identity,
+        identity: &identity,
         target: &meant.target,
         consumers: &consumers,
         directory: directory.as_ref().map(LoginDirectory::path),
+        assertions: exchange.has_assertions_for_all(),
     };
     if let Some(directory) = &directory {
         directory.write(&served.plan(&before(env).azure_cli).files)?;
@@ -376,7 +448,7 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     }
     mask_keys(endpoints.address(), ui)?;
     let vault =
-        Rc::new(Vault::new(exchange, meant.identity, args.allowed.clone(), assertion, tokens, meant.timeout));
+        Rc::new(Vault::new(exchange, identity, args.allowed.clone(), assertion, tokens, meant.timeout));
     let serving = tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
     let program = exec::shown(&args.command);
     let failed = |reason| Error::Command { program: program.clone(), reason };
@@ -400,11 +472,11 @@ async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let (identity, first) = identify(&args.identity, &args.source, env, ui).await?;
     let args = &TokenArgs { identity, ..args.clone() };
     let token = Token::resolve(args, env)?;
-    let exchange = Exchange::prepare(env, &args.source, &token.target, Some(&token.identity), ui)?;
+    let exchange = Exchange::prepare(env, &args.source, &token.target, Some(&token.wanted), ui)?;
     exchange.first.replace(first);
     let scopes = [token.scope];
-    let (_, tokens) = exchange.within(token.timeout, exchange.acquire(&token.identity, &scopes)).await?;
-    for granted in &tokens {
+    let acquired = exchange.within(token.timeout, exchange.acquire(&token.wanted, &scopes)).await?;
+    for granted in &acquired.tokens {
         let text = match args.format {
             TokenFormat::Text => Secret::new(format!("{}\n", granted.secret.expose())),
             TokenFormat::Json => {
@@ -412,8 +484,8 @@ async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
                     "token": granted.secret.expose(),
                     "expires_on": granted.expires_on,
                     "scope": granted.scope.as_str(),
-                    "client": token.identity.client.as_str(),
-                    "tenant": token.identity.tenant.as_str(),
+                    "client": acquired.identity.client.as_str(),
+                    "tenant": acquired.identity.tenant.as_str(),
                 });
                 Secret::new(format!("{object}\n"))
             }

@@ -136,7 +136,7 @@ fn json(plan: &Plan, facts: &Facts<'_>) -> String {
         .iter()
         .map(|variable| (variable.name.to_owned(), json!(variable.value.text())))
         .collect();
-    let identity = &facts.login.identity;
+    let identity = facts.granted.identity;
     let object = json!({
         "environment": variables,
         "client_id": identity.client.as_str(),

@@ -140,6 +140,22 @@ pub struct LoginDirectory {
 impl LoginDirectory {
     /// Makes it: a random name, mode 0700, its manifest first.
     pub fn create(env: &Env, identity: &Identity) -> Result<Self, Error> {
+        let created = Self::open(env)?;
+        let manifest = Manifest {
+            azfed: env!("CARGO_PKG_VERSION").to_owned(),
+            job: job(env),
+            client_id: identity.client.to_string(),
+            tenant_id: identity.tenant.to_string(),
+            created: clock::now(),
+        };
+        let manifest = serde_json::to_string(&manifest)
+            .map_err(|error| Error::File { name: MANIFEST.to_owned(), reason: error.into() })?;
+        created.write_one(MANIFEST, manifest.as_bytes())?;
+        Ok(created)
+    }
+
+    /// The directory alone, as yet no login's.
+    pub fn open(env: &Env) -> Result<Self, Error> {
         let temp = temp(env);
         let failed = |reason| Error::Directory { temp: temp.clone(), reason };
         let temp = std::path::absolute(&temp).map_err(failed)?;
@@ -153,18 +169,7 @@ impl LoginDirectory {
         if path.contains(char::is_control) {
             return Err(Error::Path(temp));
         }
-        let manifest = Manifest {
-            azfed: env!("CARGO_PKG_VERSION").to_owned(),
-            job: job(env),
-            client_id: identity.client.to_string(),
-            tenant_id: identity.tenant.to_string(),
-            created: clock::now(),
-        };
-        let created = Self { directory, path };
-        let manifest = serde_json::to_string(&manifest)
-            .map_err(|error| Error::File { name: MANIFEST.to_owned(), reason: error.into() })?;
-        created.write_one(MANIFEST, manifest.as_bytes())?;
-        Ok(created)
+        Ok(Self { directory, path })
     }
 
     /// The absolute path.

@@ -2,11 +2,12 @@
 
 use crate::{
     cli::{DoctorArgs, Source},
-    config::{self, Identity, Target},
+    config::{self, Target, Wanted},
     env::{Env, names},
     error::Error,
     http::{self, Http},
     identifiers::{Endpoint, VariableName},
+    managed_identity::Host,
     platform::Platform,
     state::{self, LoginDirectory},
 };
@@ -45,7 +46,7 @@ const AZURE_DEVOPS: [&str; 6] = [
     names::arm::OIDC_AZURE_SERVICE_CONNECTION_ID,
 ];
 /// Worth a line only where somebody set them.
-const OTHERS: [&str; 24] = [
+const OTHERS: [&str; 39] = [
     names::azure::FEDERATED_TOKEN_FILE,
     names::azure::AUTHORITY_HOST,
     names::azure::ENVIRONMENT,
@@ -60,7 +61,22 @@ const OTHERS: [&str; 24] = [
     names::azure::CLIENT_SECRET,
     names::azure::CLIENT_CERTIFICATE_PATH,
     names::azure::CONFIG_DIR,
+    names::arm::OIDC_REQUEST_TOKEN,
+    names::arm::USE_MSI,
+    names::arm::MSI_ENDPOINT,
     names::azure::KUBERNETES_TOKEN_PROXY,
+    names::azure::KUBERNETES_SNI_NAME,
+    names::azure::KUBERNETES_CA_FILE,
+    names::azure::KUBERNETES_CA_DATA,
+    names::host::IDENTITY_ENDPOINT,
+    names::host::IDENTITY_HEADER,
+    names::host::IDENTITY_SERVER_THUMBPRINT,
+    names::host::IMDS_ENDPOINT,
+    names::host::MSI_ENDPOINT,
+    names::host::MSI_SECRET,
+    names::host::DEFAULT_IDENTITY_CLIENT_ID,
+    names::host::POD_IDENTITY_AUTHORITY_HOST,
+    names::host::AUTOMATION_ACCOUNT_ID,
     names::azfed::LOGIN_DIR,
     names::system::SSL_CERT_FILE,
     names::system::SSL_CERT_DIR,
@@ -77,7 +93,10 @@ pub(super) fn platform(found: &Result<Platform, Error>, args: &DoctorArgs, env: 
     let id = "platform";
     match found {
         Ok(platform) => {
-            let found = format!("{}, by {}", platform.describe(), told_by(platform, args, env));
+            let found = match told_by(platform, args, env) {
+                Some(mark) => format!("{}, by {mark}", platform.describe()),
+                None => format!("{}, as nothing says that it is anything else", platform.describe()),
+            };
             let step = Step::ok(id, &found);
             let other = names::azure::FEDERATED_TOKEN_FILE;
             match platform {
@@ -92,19 +111,26 @@ pub(super) fn platform(found: &Result<Platform, Error>, args: &DoctorArgs, env: 
     }
 }
 
-fn told_by(platform: &Platform, args: &DoctorArgs, env: &Env) -> String {
+fn told_by(platform: &Platform, args: &DoctorArgs, env: &Env) -> Option<&'static str> {
     let source = &args.source;
     if source.source != Source::Auto {
-        return "`--source`".to_owned();
+        return Some("`--source`");
     }
     match platform {
-        Platform::GitHub(_) if env.is_set(names::github::ACTIONS) => names::github::ACTIONS.to_owned(),
-        Platform::GitHub(_) => names::github::ID_TOKEN_REQUEST_URL.to_owned(),
-        Platform::GitLab(_) => names::gitlab::CI.to_owned(),
-        Platform::AzureDevOps(_) => names::azure_devops::TF_BUILD.to_owned(),
-        Platform::Stored(_) if source.assertion_env.is_some() => "`--assertion-env`".to_owned(),
-        Platform::Stored(_) if source.assertion_file.is_some() => "`--assertion-file`".to_owned(),
-        Platform::Stored(_) => names::azure::FEDERATED_TOKEN_FILE.to_owned(),
+        Platform::GitHub(_) if env.is_set(names::github::ACTIONS) => Some(names::github::ACTIONS),
+        Platform::GitHub(_) => Some(names::github::ID_TOKEN_REQUEST_URL),
+        Platform::GitLab(_) => Some(names::gitlab::CI),
+        Platform::AzureDevOps(_) => Some(names::azure_devops::TF_BUILD),
+        Platform::Stored(_) if source.assertion_env.is_some() => Some("`--assertion-env`"),
+        Platform::Stored(_) if source.assertion_file.is_some() => Some("`--assertion-file`"),
+        Platform::Stored(_) => Some(names::azure::FEDERATED_TOKEN_FILE),
+        Platform::IdentityBinding(_) => Some(names::azure::KUBERNETES_TOKEN_PROXY),
+        Platform::ManagedIdentity(identity) => match &identity.host {
+            Host::Arc(_) if !env.is_set(names::host::IDENTITY_ENDPOINT) => {
+                Some("the agent that is installed")
+            }
+            host => host.variables().into_iter().find(|name| env.is_set(name)),
+        },
     }
 }
 
@@ -189,18 +215,6 @@ pub(super) fn conflicts(args: &DoctorArgs, env: &Env) -> Step {
             Some(format!("remove {} from the job", names::arm::OIDC_TOKEN)),
         ));
     }
-    if env.is_set(names::azure::KUBERNETES_TOKEN_PROXY) {
-        warnings.push((
-            format!(
-                "{} is set: this cluster has identity bindings, whose tokens Entra itself does not take",
-                names::azure::KUBERNETES_TOKEN_PROXY
-            ),
-            Some(
-                "give the pod a projected token with the audience that the federated credential names"
-                    .to_owned(),
-            ),
-        ));
-    }
     let step = match &refused {
         Some(error) => Step::failed(id, &error.to_string(), 2).hints(&error.hints()),
         None => match warnings.as_slice() {
@@ -239,16 +253,28 @@ pub(super) fn cloud(target: &Result<Target, Error>, args: &DoctorArgs) -> Step {
     Step::ok(id, target.cloud.name).with_table(&rows)
 }
 
+const NO_SUBSCRIPTION: &str = "none: later steps must choose one";
+
 /// The ids, where they come from, and whether they can be right.
 pub(super) fn identity(
-    identity: &Result<Identity, Option<Error>>,
+    wanted: &Result<Wanted, Option<Error>>,
     args: &DoctorArgs,
     flags_come_from: &str,
     env: &Env,
 ) -> Step {
     let id = "identity";
-    let identity = match identity {
-        Ok(identity) => identity,
+    let identity = match wanted {
+        Ok(Wanted::Federated(identity)) => identity,
+        Ok(Wanted::OfHost(of_host)) => {
+            let tenant = of_host.tenant.as_ref().map(ToString::to_string);
+            let subscription = of_host.subscription.as_ref().map(ToString::to_string);
+            let rows = [
+                ("identity", of_host.selector.words()),
+                ("tenant", tenant.unwrap_or_else(|| "as the host's token says".to_owned())),
+                ("subscription", subscription.unwrap_or_else(|| NO_SUBSCRIPTION.to_owned())),
+            ];
+            return Step::ok(id, "one that the host has").with_table(&rows);
+        }
         Err(Some(Error::Platform(_))) => {
             return Step::skipped(id, "not chosen: there is no OIDC token that `--identity-map` could go by");
         }
@@ -273,10 +299,10 @@ pub(super) fn identity(
         ("tenant", format!("{} from {tenant}", identity.tenant)),
         (
             "subscription",
-            identity.subscription.as_ref().map_or_else(
-                || "none: later steps must choose one".to_owned(),
-                |id| format!("{id} from {subscription}"),
-            ),
+            identity
+                .subscription
+                .as_ref()
+                .map_or_else(|| NO_SUBSCRIPTION.to_owned(), |id| format!("{id} from {subscription}")),
         ),
     ];
     let mut ids = vec![("client", identity.client.as_str()), ("tenant", identity.tenant.as_str())];
@@ -341,10 +367,12 @@ fn ways(id: &'static str, endpoints: &[(&str, &Endpoint)], env: &Env) -> Step {
 }
 
 /// Whether what a login leaves for later steps could be written.
-pub(super) fn handover(identity: Option<&Identity>, env: &Env) -> Step {
+pub(super) fn handover(is_identified: bool, env: &Env) -> Step {
     let id = "handover";
-    let Some(identity) = identity else { return Step::skipped(id, "not tried: there is no identity") };
-    match LoginDirectory::create(env, identity) {
+    if !is_identified {
+        return Step::skipped(id, "not tried: there is no identity");
+    }
+    match LoginDirectory::open(env) {
         // dropped, and with that removed again
         Ok(_) => Step::ok(id, &format!("{} can hold the files of a login", state::temp(env).display())),
         Err(error) => Step::error(id, &error.into()),

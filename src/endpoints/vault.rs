@@ -58,7 +58,8 @@ pub struct Vault {
     exchange: Rc<Exchange>,
     identity: Identity,
     allowed: Vec<Scope>,
-    assertion: Mutex<Kept>,
+    /// None where the host gives the tokens.
+    assertion: Option<Mutex<Kept>>,
     slots: RefCell<BTreeMap<Scope, Rc<Slot>>>,
     deadline: Duration,
 }
@@ -75,7 +76,7 @@ impl Vault {
         exchange: Rc<Exchange>,
         identity: Identity,
         allowed: Vec<Scope>,
-        assertion: Assertion,
+        assertion: Option<Assertion>,
         tokens: Vec<AccessToken>,
         deadline: Duration,
     ) -> Self {
@@ -83,19 +84,11 @@ impl Vault {
             let scope = token.scope.clone();
             (scope, Rc::new(Slot { token: RefCell::new(Some(Rc::new(token))), ..Slot::default() }))
         });
-        let kept = Kept {
-            since: Moment::now(),
-            good_for: exchange.good_for(&assertion),
-            assertion: Rc::new(assertion),
-        };
-        Self {
-            exchange,
-            identity,
-            allowed,
-            assertion: Mutex::new(kept),
-            slots: RefCell::new(slots.collect()),
-            deadline,
-        }
+        let kept = assertion.map(|assertion| {
+            let good_for = exchange.good_for(&assertion);
+            Mutex::new(Kept { since: Moment::now(), good_for, assertion: Rc::new(assertion) })
+        });
+        Self { exchange, identity, allowed, assertion: kept, slots: RefCell::new(slots.collect()), deadline }
     }
 
     /// The identity's client id.
@@ -115,7 +108,10 @@ impl Vault {
 
     /// How long the assertion at hand was good for when it was got.
     pub async fn assertion_good_for(&self) -> Duration {
-        self.assertion.lock().await.good_for
+        match &self.assertion {
+            Some(kept) => kept.lock().await.good_for,
+            None => Duration::ZERO,
+        }
     }
 
     /// How often each resource was asked for.
@@ -185,10 +181,14 @@ impl Vault {
 
     async fn renew(&self, scope: &Scope, slot: &Slot) -> Result<Rc<AccessToken>, Error> {
         let work = async {
-            let assertion = self.fresh_assertion().await?;
-            let (token, fresh) = self.exchange.access_token(&self.identity, &assertion, scope).await?;
-            if let Some(fresh) = fresh {
-                self.keep(&mut *self.assertion.lock().await, Rc::new(fresh));
+            let assertion = match &self.assertion {
+                Some(kept) => Some(self.fresh_assertion(kept).await?),
+                None => None,
+            };
+            let (token, fresh) =
+                self.exchange.access_token(&self.identity, assertion.as_deref(), scope).await?;
+            if let (Some(fresh), Some(kept)) = (fresh, &self.assertion) {
+                self.keep(&mut *kept.lock().await, Rc::new(fresh));
             }
             Ok(Rc::new(token))
         };
@@ -200,6 +200,9 @@ impl Vault {
 
     /// An assertion of the identity's audience; the OIDC request URL hands it out.
     pub async fn assertion(&self, audience: Option<&str>) -> Result<Rc<Assertion>, String> {
+        let kept = self.assertion.as_ref().filter(|_| self.exchange.has_assertions_for_all());
+        let kept =
+            kept.ok_or_else(|| "this login has no OIDC token that Microsoft Entra takes".to_owned())?;
         let ours = self.exchange.audience();
         // Terraform asks for the public cloud's audience, whatever the cloud is; the login's own is what Entra takes
         let public = crate::cloud::Cloud::public().audience();
@@ -209,13 +212,13 @@ impl Vault {
         {
             return Err(format!("this login is for the audience {ours}"));
         }
-        let assertion = self.exchange.within(self.deadline, self.fresh_assertion()).await;
+        let assertion = self.exchange.within(self.deadline, self.fresh_assertion(kept)).await;
         assertion.map_err(|error| text::one_line(&error.to_string()))
     }
 
     /// One that has at least half of its life before it, where the platform mints them.
-    async fn fresh_assertion(&self) -> Result<Rc<Assertion>, Error> {
-        let mut kept = self.assertion.lock().await;
+    async fn fresh_assertion(&self, kept: &Mutex<Kept>) -> Result<Rc<Assertion>, Error> {
+        let mut kept = kept.lock().await;
         if !self.exchange.is_renewable() || kept.since.elapsed() < kept.good_for / 2 {
             return Ok(Rc::clone(&kept.assertion));
         }
@@ -227,9 +230,11 @@ impl Vault {
     /// A new one, whatever is at hand, and how long it is good for.
     pub async fn renew_assertion(&self) -> Result<(Rc<Assertion>, Duration), Error> {
         let fresh = Rc::new(self.exchange.within(self.deadline, self.exchange.assertion()).await?);
-        let mut kept = self.assertion.lock().await;
-        self.keep(&mut kept, Rc::clone(&fresh));
-        Ok((fresh, kept.good_for))
+        let good_for = self.exchange.good_for(&fresh);
+        if let Some(kept) = &self.assertion {
+            self.keep(&mut *kept.lock().await, Rc::clone(&fresh));
+        }
+        Ok((fresh, good_for))
     }
 
     fn keep(&self, kept: &mut Kept, fresh: Rc<Assertion>) {

@@ -28,14 +28,19 @@ pub struct UserSettings {
 }
 
 /// Every file of az's directory.
-pub fn files(login: &Login, granted: &Granted<'_>, user: &UserSettings) -> Vec<LoginFile> {
+pub fn files(
+    login: &Login,
+    granted: &Granted<'_>,
+    assertion: &Assertion,
+    user: &UserSettings,
+) -> Vec<LoginFile> {
     let file = |name: &str, content: String| LoginFile {
         path: format!("{AZURE_CLI_DIR}/{name}"),
         content: Secret::new(content),
     };
     let mut files = vec![
-        file("azureProfile.json", profile(login).to_string()),
-        file("service_principal_entries.json", service_principals(login, granted).to_string()),
+        file("azureProfile.json", profile(granted.identity, login.target.cloud).to_string()),
+        file("service_principal_entries.json", service_principals(granted.identity, assertion).to_string()),
         file("msal_token_cache.json", token_cache(login, granted).to_string()),
         file("config", config(user.config.as_deref(), login.target.cloud.name, cfg!(windows))),
     ];
@@ -45,14 +50,20 @@ pub fn files(login: &Login, granted: &Granted<'_>, user: &UserSettings) -> Vec<L
     files
 }
 
-/// The files of an az that asks an endpoint for its tokens: no secret among them.
+/// The files of an az that asks an endpoint of ours for its tokens: no secret among them.
 pub fn endpoint_files(identity: &Identity, cloud: &Cloud, user: &UserSettings) -> Vec<LoginFile> {
+    host_files(identity, true, cloud, user)
+}
+
+/// The files of an az that asks a host for its tokens: no secret among them. `named` says whether it asks for a
+/// user-assigned identity by its client id.
+pub fn host_files(identity: &Identity, named: bool, cloud: &Cloud, user: &UserSettings) -> Vec<LoginFile> {
     let file = |name: &str, content: String| LoginFile {
         path: format!("{AZURE_CLI_DIR}/{name}"),
         content: Secret::new(content),
     };
     let mut files = vec![
-        file("azureProfile.json", endpoint_profile(identity, cloud).to_string()),
+        file("azureProfile.json", host_profile(identity, named, cloud).to_string()),
         file("config", config(user.config.as_deref(), cloud.name, cfg!(windows))),
     ];
     files.extend(user.clouds_config.iter().map(|clouds| file("clouds.config", clouds.clone())));
@@ -60,18 +71,23 @@ pub fn endpoint_files(identity: &Identity, cloud: &Cloud, user: &UserSettings) -
 }
 
 /// The profile of a service principal.
-fn profile(login: &Login) -> Value {
-    let user = json!({ "name": login.identity.client.as_str(), "type": "servicePrincipal" });
-    account(&login.identity, login.target.cloud, &user)
+fn profile(identity: &Identity, cloud: &Cloud) -> Value {
+    let user = json!({ "name": identity.client.as_str(), "type": "servicePrincipal" });
+    account(identity, cloud, &user)
 }
 
 /// The profile of a managed identity: az asks the endpoint each time.
-fn endpoint_profile(identity: &Identity, cloud: &Cloud) -> Value {
+fn host_profile(identity: &Identity, named: bool, cloud: &Cloud) -> Value {
+    let (name, info) = if named {
+        ("userAssignedIdentity", format!("MSIClient-{}", identity.client))
+    } else {
+        ("systemAssignedIdentity", "MSI".to_owned())
+    };
     let user = json!({
-        "name": "userAssignedIdentity",
+        "name": name,
         "type": "servicePrincipal",
         "clientId": identity.client.as_str(),
-        "assignedIdentityInfo": format!("MSIClient-{}", identity.client),
+        "assignedIdentityInfo": info,
     });
     account(identity, cloud, &user)
 }
@@ -97,11 +113,11 @@ fn account(identity: &Identity, cloud: &Cloud, user: &Value) -> Value {
 }
 
 /// What az presents when it needs a token that is not in the cache.
-fn service_principals(login: &Login, granted: &Granted<'_>) -> Value {
+fn service_principals(identity: &Identity, assertion: &Assertion) -> Value {
     json!([{
-        "client_id": login.identity.client.as_str(),
-        "tenant": login.identity.tenant.as_str(),
-        "client_assertion": granted.assertion.jwt.expose(),
+        "client_id": identity.client.as_str(),
+        "tenant": identity.tenant.as_str(),
+        "client_assertion": assertion.jwt.expose(),
     }])
 }
 
@@ -122,8 +138,8 @@ pub fn renewed(old: &str, identity: &Identity, assertion: &Assertion) -> Option<
 
 /// MSAL's cache, with each access token under every name that az may ask for it by.
 fn token_cache(login: &Login, granted: &Granted<'_>) -> Value {
-    let client = login.identity.client.as_str();
-    let tenant = login.identity.tenant.as_str();
+    let client = granted.identity.client.as_str();
+    let tenant = granted.identity.tenant.as_str();
     let environment = login.target.authority.host();
     let mut entries = serde_json::Map::new();
     for token in granted.tokens {

@@ -16,7 +16,7 @@ use crate::{
 
 /// Writes the four files. The variables come last: with them the login takes effect.
 pub fn write(plan: &Plan, facts: &Facts<'_>, env: &Env) -> Result<(), Error> {
-    let identity = &facts.login.identity;
+    let identity = facts.granted.identity;
     let expires_on = facts.expires_on().to_string();
     let mut outputs = vec![("client-id", identity.client.as_str()), ("tenant-id", identity.tenant.as_str())];
     outputs.extend(
@@ -47,11 +47,11 @@ pub fn summarise(env: &Env, markdown: &str) -> io::Result<()> {
 pub fn success_summary(facts: &Facts<'_>) -> String {
     let mut rows = vec![
         ("cloud", facts.login.target.cloud.name.to_owned()),
-        ("client", facts.login.identity.client.to_string()),
-        ("tenant", facts.login.identity.tenant.to_string()),
+        ("client", facts.granted.identity.client.to_string()),
+        ("tenant", facts.granted.identity.tenant.to_string()),
     ];
-    rows.extend(facts.login.identity.subscription.as_ref().map(|id| ("subscription", id.to_string())));
-    rows.push(("subject", facts.granted.assertion.claims.sub.clone()));
+    rows.extend(facts.granted.identity.subscription.as_ref().map(|id| ("subscription", id.to_string())));
+    rows.extend(facts.granted.assertion.map(|assertion| ("subject", assertion.claims.sub.clone())));
     for token in facts.granted.tokens {
         rows.push(("access token", format!("{} until {}", token.scope.resource(), utc(token.expires_on))));
     }
