@@ -253,13 +253,17 @@ fn signals_are_passed_on() {
         let script = format!(
             "trap 'exit 11' INT; trap 'exit 12' TERM; trap 'exit 13' HUP; touch {ready}; while :; do sleep 0.05; done"
         );
+        // a shell cannot trap what was ignored when it started, as everything is below nohup
         let mut child = job
-            .command(&["exec", "--", "sh", "-c", &script])
+            .command(&["exec", "--", "env", "--default-signal=INT,TERM,HUP", "sh", "-c", &script])
+            .env("PATH", "/usr/bin:/bin")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let started = Instant::now();
         while !fs::exists(&ready).unwrap() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the command did not start");
             std::thread::sleep(Duration::from_millis(10));
         }
         let killed =
