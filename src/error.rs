@@ -252,7 +252,12 @@ impl Presented {
         let _ = writeln!(out, "    issuer    {}", shown(&self.claims.iss));
         let _ = writeln!(out, "    subject   {}", shown(&self.claims.sub));
         let _ = writeln!(out, "    audience  {}", shown(&aud));
-        if let Some(words) = subject::words(&self.claims.sub) {
+        let words = if self.is_managed_identitys() {
+            Some(format!("the managed identity with object id {}", self.claims.sub))
+        } else {
+            subject::words(&self.claims.sub)
+        };
+        if let Some(words) = words {
             let _ = writeln!(out, "    that is   {}", text::one_line(&words));
         }
         out.push_str("  asked for\n");
@@ -262,9 +267,27 @@ impl Presented {
         out
     }
 
+    /// Whether the assertion is a managed identity's token, which only an app registration can trust (Microsoft Learn
+    /// "Configure an application to trust a managed identity").
+    fn is_managed_identitys(&self) -> bool {
+        self.claims.oid.as_ref() == Some(&self.claims.sub)
+    }
+
     /// The command that creates the federated credential that this job needs.
     pub fn create_command(&self) -> Vec<String> {
         let word = |value: &str| text::shell_word(&text::one_line(value));
+        if self.is_managed_identitys() {
+            let parameters = serde_json::json!({
+                "name": "<name>",
+                "issuer": text::one_line(&self.claims.iss),
+                "subject": text::one_line(&self.claims.sub),
+                "audiences": [self.audience.as_str()],
+            });
+            return vec![
+                format!("az ad app federated-credential create --id {} \\", self.identity.client),
+                format!("  --parameters {}", text::shell_word(&parameters.to_string())),
+            ];
+        }
         vec![
             "az identity federated-credential create --identity-name <identity> --resource-group <group> \\"
                 .to_owned(),
