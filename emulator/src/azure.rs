@@ -55,7 +55,8 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
         let body = json!({ "error": { "code": "MissingApiVersionParameter", "message": "The api-version query parameter (?api-version=) is required for all requests." } });
         return json(400, &body);
     }
-    let visible = world.lock().settings.role_assignments || is_operator(request);
+    let visible = (world.lock().settings.role_assignments || is_operator(request))
+        && claim(request, "tid").is_some_and(|tenant| tenant == TENANT);
     if !visible && path.contains("/providers/") {
         return refusal(
             403,
@@ -99,8 +100,13 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
 }
 
 fn is_operator(request: &Request) -> bool {
-    let token = request.bearer().and_then(Token::parse);
-    token.is_some_and(|token| token.claims["oid"] == OPERATOR_OBJECT)
+    claim(request, "oid").is_some_and(|object| object == OPERATOR_OBJECT)
+}
+
+/// A claim of the request's access token.
+fn claim(request: &Request, name: &str) -> Option<Value> {
+    let mut token = request.bearer().and_then(Token::parse)?;
+    Some(token.claims[name].take())
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Answer {

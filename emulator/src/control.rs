@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
+    hosts::{self, Host},
     issuers::{self, JobOverrides, Platform},
     message::{Answer, Request, answer as plain, json as as_json},
     world::{FederatedCredential, Settings, World},
@@ -74,20 +75,28 @@ fn act(request: &Request, world: &World) -> Result<Answer, Box<Answer>> {
             if what == "mint" {
                 return Ok(plain(200, "text/plain", issuers::mint(world, platform, None, &overrides)));
             }
-            let pairs = issuers::environment(world, platform, &overrides);
-            if request.query("format") == Some("sh") {
-                let lines: Vec<String> = pairs
-                    .iter()
-                    .map(|(name, value)| format!("{name}='{}'\n", value.replace('\'', r"'\''")))
-                    .collect();
-                return Ok(plain(200, "text/plain", lines.concat()));
-            }
-            let object: serde_json::Map<String, Value> =
-                pairs.into_iter().map(|(name, value)| (name, json!(value))).collect();
-            as_json(200, &Value::Object(object))
+            variables(request, issuers::environment(world, platform, &overrides))
+        }
+        ("GET", path) if path.starts_with("host/") => {
+            let host: Host = serde_json::from_value(json!(path.trim_start_matches("host/")))
+                .map_err(|_| Box::new(as_json(404, &json!({ "error": "no such host" }))))?;
+            variables(request, hosts::environment(world, host))
         }
         _ => as_json(404, &json!({ "error": "no such control" })),
     })
+}
+
+fn variables(request: &Request, pairs: Vec<(String, String)>) -> Answer {
+    if request.query("format") == Some("sh") {
+        let lines: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}='{}'\n", value.replace('\'', r"'\''")))
+            .collect();
+        return plain(200, "text/plain", lines.concat());
+    }
+    let object: serde_json::Map<String, Value> =
+        pairs.into_iter().map(|(name, value)| (name, json!(value))).collect();
+    as_json(200, &Value::Object(object))
 }
 
 fn overrides(request: &Request) -> JobOverrides {

@@ -12,8 +12,9 @@ use crate::{
     keys::Token,
     message::{Answer, Request, json, with},
     world::{
-        APPLICATION, APPLICATION_OBJECT, BARE_IDENTITY, CLOUDS, FederatedCredential, IDENTITY,
-        IDENTITY_OBJECT, OPERATOR_OBJECT, SUBSCRIPTION, TENANT, World, entra_issuer, now,
+        APPLICATION, APPLICATION_OBJECT, BARE_IDENTITY, CLOUDS, FederatedCredential, HostIdentity, IDENTITY,
+        OPERATOR_OBJECT, OTHER_APPLICATION, OTHER_APPLICATION_OBJECT, OTHER_TENANT, TENANT, World,
+        exchange_issuer, is_exchange_issuer, now,
     },
 };
 
@@ -22,21 +23,21 @@ use crate::{
 pub(crate) struct Aadsts(pub u32);
 
 /// Resources that the tenant knows; ARM has several names.
-const RESOURCES: [&str; 7] = [
+const RESOURCES: [&str; 6] = [
     "https://vault.azure.net",
     "https://storage.azure.com",
     "https://graph.microsoft.com",
     "https://database.windows.net",
     "https://ossrdbms-aad.database.windows.net",
     "6dae42f8-4368-4678-94ff-3960e28e3630",
-    "api://AzureADTokenExchange",
 ];
 
-/// The audience of Azure DevOps' Entra-issued assertions; their credentials name the exchange audience.
-pub(crate) const AZURE_DEVOPS_AUDIENCE: &str = "fb60f99c-7a34-4190-8149-302f77469936";
+/// What Entra writes for the exchange audience into tokens of its own, Azure DevOps' assertions among them; federated
+/// credentials name the exchange audience.
+pub(crate) const EXCHANGE_AUDIENCE: &str = "fb60f99c-7a34-4190-8149-302f77469936";
 
 /// The cloud whose Entra was asked: by host, or by a path prefix on the loopback name.
-fn cloud(request: &Request) -> usize {
+pub(crate) fn cloud(request: &Request) -> usize {
     let host = request.host.as_str();
     if ["login.microsoftonline.us", "login.usgovcloudapi.net"].contains(&host)
         || request.path.starts_with("/usgov/")
@@ -80,9 +81,11 @@ fn exchange(request: &Request, world: &World) -> Result<Answer, Refused> {
     if Uuid::try_parse(tenant).is_err() && !tenant.contains('.') {
         return Err(refuse(900_023, tenant));
     }
-    if tenant != TENANT && tenant != "contoso.onmicrosoft.com" {
-        return Err(refuse(90_002, tenant));
-    }
+    let tenant = match tenant {
+        TENANT | "contoso.onmicrosoft.com" => TENANT,
+        OTHER_TENANT | "fabrikam.onmicrosoft.com" => OTHER_TENANT,
+        unknown => return Err(refuse(90_002, unknown)),
+    };
     let form = request.form();
     let field = |name: &str| {
         let mut values = form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
@@ -94,9 +97,9 @@ fn exchange(request: &Request, world: &World) -> Result<Answer, Refused> {
     }
     let client = required("client_id")?;
     let scope = required("scope")?;
-    if ![IDENTITY, APPLICATION, BARE_IDENTITY].contains(&client) {
+    let Some(principal) = Principal::find(tenant, client) else {
         return Err((700_016, client.to_owned()));
-    }
+    };
     let assertion_type = field("client_assertion_type");
     let Some(assertion) = field("client_assertion") else {
         return Err(refuse(7_000_218, ""));
@@ -106,13 +109,20 @@ fn exchange(request: &Request, world: &World) -> Result<Answer, Refused> {
     }
     check_assertion(assertion, client, cloud, world)?;
     let resource = check_scope(scope, cloud)?;
-    Ok(grant(client, &resource, world))
+    Ok(grant(&principal, &resource, cloud, world))
 }
 
 fn check_assertion(assertion: &str, client: &str, cloud: usize, world: &World) -> Result<(), Refused> {
     let parsed = Token::parse(assertion).ok_or((50_027, String::new()))?;
     let claim = |name: &str| parsed.claims[name].as_str().unwrap_or_default().to_owned();
     let (issuer, subject) = (claim("iss"), claim("sub"));
+    let by_entra = is_exchange_issuer(&issuer);
+    if issuer.starts_with("https://sts.windows.net/") {
+        return Err((700_222, String::new()));
+    }
+    if by_entra && claim("idtyp") == "user" {
+        return Err((700_229, String::new()));
+    }
     let credentials: Vec<FederatedCredential> = world
         .lock()
         .credentials
@@ -143,7 +153,8 @@ fn check_assertion(assertion: &str, client: &str, cloud: usize, world: &World) -
     };
     let expected = CLOUDS[cloud].1;
     let presented = match audiences.as_slice() {
-        [one] if issuer == entra_issuer() && one == AZURE_DEVOPS_AUDIENCE => expected.to_owned(),
+        [one] if by_entra && one == EXCHANGE_AUDIENCE => expected.to_owned(),
+        _ if by_entra => return Err((7_002_206, String::new())),
         [one] => one.clone(),
         several => return Err((700_212, several.join(" "))),
     };
@@ -162,7 +173,8 @@ fn check_assertion(assertion: &str, client: &str, cloud: usize, world: &World) -
     if of_audience.iter().any(|credential| credential.subject.eq_ignore_ascii_case(&subject)) {
         return Err((7_002_138, subject));
     }
-    Err((if issuer == entra_issuer() { 7_002_137 } else { 700_213 }, subject))
+    let of_managed_identity = Uuid::try_parse(&subject).is_ok();
+    Err((if by_entra && !of_managed_identity { 7_002_137 } else { 700_213 }, subject))
 }
 
 fn check_scope(scope: &str, cloud: usize) -> Result<String, Refused> {
@@ -172,36 +184,92 @@ fn check_scope(scope: &str, cloud: usize) -> Result<String, Refused> {
     let Some(resource) = scope.strip_suffix("/.default") else {
         return Err((1_002_012, scope.to_owned()));
     };
+    if is_resource(resource, cloud) { Ok(resource.to_owned()) } else { Err((500_011, resource.to_owned())) }
+}
+
+/// Whether the tenant knows such a resource.
+pub(crate) fn is_resource(resource: &str, cloud: usize) -> bool {
     let name = resource.trim_end_matches('/');
-    if RESOURCES.contains(&name) || resource_manager_names(cloud).contains(&name) {
-        Ok(resource.to_owned())
-    } else {
-        Err((500_011, resource.to_owned()))
+    RESOURCES.contains(&name) || resource_manager_names(cloud).contains(&name) || resource == CLOUDS[cloud].1
+}
+
+/// Whom tokens are issued to.
+pub(crate) struct Principal {
+    tenant: &'static str,
+    client: String,
+    object: String,
+    /// The resource id of a managed identity.
+    resource: Option<String>,
+}
+
+impl From<&HostIdentity> for Principal {
+    fn from(identity: &HostIdentity) -> Self {
+        Self {
+            tenant: TENANT,
+            client: identity.client_id.clone(),
+            object: identity.object_id.clone(),
+            resource: Some(identity.resource_id.clone()),
+        }
     }
 }
 
-fn grant(client: &str, resource: &str, world: &World) -> Answer {
-    let managed = client == IDENTITY;
-    let lifetime =
-        world.lock().settings.access_token_lifetime_s.unwrap_or(if managed { 86_400 } else { 3_600 });
-    let object = if managed { IDENTITY_OBJECT } else { APPLICATION_OBJECT };
-    let issued = now();
-    let mut claims = json!({
-        "aud": resource,
-        "iss": format!("https://sts.windows.net/{TENANT}/"),
-        "iat": issued, "nbf": issued, "exp": issued + lifetime,
-        "appid": client, "azp": client, "idtyp": "app", "oid": object, "sub": object, "tid": TENANT,
-        "uti": Uuid::new_v4().simple().to_string(), "ver": "1.0",
-    });
-    if managed {
-        claims["xms_mirid"] = json!(format!(
-            "/subscriptions/{SUBSCRIPTION}/resourcegroups/contoso-prod/providers/Microsoft.ManagedIdentity/userAssignedIdentities/infra-prod"
-        ));
+impl Principal {
+    /// The service principal of a client in a tenant.
+    pub(crate) fn find(tenant: &'static str, client: &str) -> Option<Self> {
+        let application = |object: &str| {
+            Some(Self { tenant, client: client.to_owned(), object: object.to_owned(), resource: None })
+        };
+        match (tenant, client) {
+            (TENANT, IDENTITY) => Some(Self::from(&HostIdentity::infra_prod())),
+            (TENANT, APPLICATION | BARE_IDENTITY | OTHER_APPLICATION) => application(APPLICATION_OBJECT),
+            (OTHER_TENANT, OTHER_APPLICATION) => application(OTHER_APPLICATION_OBJECT),
+            _ => None,
+        }
     }
-    let access_token = world.entra.sign(&claims);
-    world.remember_secret(&access_token);
+}
+
+/// A token and its times.
+pub(crate) struct Issued {
+    pub jwt: String,
+    pub at: u64,
+    pub lifetime: u64,
+}
+
+/// A token for a resource: in the first version's form, as Entra writes them for Azure's resources, and in the second
+/// version's for the exchange audience.
+pub(crate) fn issue(principal: &Principal, resource: &str, cloud: usize, world: &World) -> Issued {
+    let managed = principal.resource.is_some();
+    let for_exchange = resource == CLOUDS[cloud].1;
+    let usual = if managed || for_exchange { 86_400 } else { 3_600 };
+    let lifetime = world.lock().settings.access_token_lifetime_s.unwrap_or(usual);
+    let (tenant, at) = (principal.tenant, now());
+    let mut claims = json!({
+        "iat": at, "nbf": at, "exp": at + lifetime, "azp": principal.client, "idtyp": "app",
+        "oid": principal.object, "sub": principal.object, "tid": tenant,
+        "uti": Uuid::new_v4().simple().to_string(),
+    });
+    let more = if for_exchange {
+        json!({ "aud": EXCHANGE_AUDIENCE, "iss": exchange_issuer(cloud).replace(TENANT, tenant), "azpacr": "2", "ver": "2.0" })
+    } else {
+        json!({
+            "aud": resource, "iss": format!("https://sts.windows.net/{tenant}/"), "appid": principal.client,
+            "appidacr": "2", "idp": format!("https://sts.windows.net/{tenant}/"), "ver": "1.0",
+        })
+    };
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let Some(resource) = &principal.resource {
+        claims["xms_mirid"] = json!(resource);
+    }
+    let jwt = world.entra.sign(&claims);
+    world.remember_secret(&jwt);
+    Issued { jwt, at, lifetime }
+}
+
+/// What the token endpoint answers.
+pub(crate) fn grant(principal: &Principal, resource: &str, cloud: usize, world: &World) -> Answer {
+    let Issued { jwt, lifetime, .. } = issue(principal, resource, cloud, world);
     let body = json!({
-        "token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": access_token,
+        "token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": jwt,
     });
     let answer = with(json(200, &body), "cache-control", "no-store");
     with(answer, "x-ms-request-id", &Uuid::new_v4().to_string())
@@ -209,14 +277,19 @@ fn grant(client: &str, resource: &str, world: &World) -> Answer {
 
 /// What az has of an operator: an access token to Azure Resource Manager of the public cloud.
 pub(crate) fn operator_token(world: &World) -> String {
-    let issued = now();
-    let access_token = world.entra.sign(&json!({
-        "aud": resource_manager_names(0)[0], "iss": format!("https://sts.windows.net/{TENANT}/"),
-        "iat": issued, "nbf": issued, "exp": issued + 3_600,
+    issue_to_operator(resource_manager_names(0)[0], world).jwt
+}
+
+/// A user's token.
+pub(crate) fn issue_to_operator(resource: &str, world: &World) -> Issued {
+    let (at, lifetime) = (now(), 3_600);
+    let jwt = world.entra.sign(&json!({
+        "aud": resource, "iss": format!("https://sts.windows.net/{TENANT}/"),
+        "iat": at, "nbf": at, "exp": at + lifetime,
         "idtyp": "user", "oid": OPERATOR_OBJECT, "sub": OPERATOR_OBJECT, "tid": TENANT, "ver": "1.0",
     }));
-    world.remember_secret(&access_token);
-    access_token
+    world.remember_secret(&jwt);
+    Issued { jwt, at, lifetime }
 }
 
 /// Entra's refusal with this number.
@@ -262,6 +335,8 @@ fn words(code: u32, detail: &str) -> (u16, &'static str, String) {
                  case-insensitive comparison, but not with case-sensitive comparison. {CHECK}"
             ),
         ),
+        700_222 => (400, "invalid_request", "Microsoft Entra ID-issued tokens may not be used for federated identity credential flows.".to_owned()),
+        700_229 => (400, "invalid_request", "Only app-only tokens can be used as federated identity credentials for the Microsoft Entra issuer.".to_owned()),
         7_002_206 => (400, "invalid_request", "Forbidden token audience. Token audience must match the cloud-specific AAD Token Exchange App Uri.".to_owned()),
         7_002_381 => (
             401,
@@ -337,14 +412,18 @@ pub(crate) fn discovery(request: &Request) -> Answer {
     }
     let start = request.path.trim_end_matches("/v2.0/.well-known/openid-configuration");
     let tenant = start.rsplit('/').next().unwrap_or_default();
-    if tenant != TENANT && !["common", "organizations", "contoso.onmicrosoft.com"].contains(&tenant) {
+    let is_another = [OTHER_TENANT, "fabrikam.onmicrosoft.com"].contains(&tenant);
+    if tenant != TENANT
+        && !is_another
+        && !["common", "organizations", "contoso.onmicrosoft.com"].contains(&tenant)
+    {
         return refusal(90_002, request, tenant);
     }
     let base = format!("{}{start}", request.base);
     json(
         200,
         &json!({
-            "issuer": entra_issuer(),
+            "issuer": exchange_issuer(0).replace(TENANT, if is_another { OTHER_TENANT } else { TENANT }),
             "token_endpoint": format!("{base}/oauth2/v2.0/token"),
             "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
             "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
@@ -355,4 +434,119 @@ pub(crate) fn discovery(request: &Request) -> Answer {
             "id_token_signing_alg_values_supported": ["RS256"],
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hosts::tests::{but, get, object_of, read, world},
+        issuers::{JobOverrides, Platform, mint},
+        world::IDENTITY_OBJECT,
+    };
+
+    const ARM: &str = "https://management.azure.com/.default";
+    const EXCHANGE: &str = "api://AzureADTokenExchange/.default";
+
+    fn post(path: &str, client: &str, scope: &str, assertion: &str) -> Request {
+        but(&get(&[], &[("content-type", "application/x-www-form-urlencoded")]), |request| {
+            "POST".clone_into(&mut request.method);
+            request.path = format!("/{path}/oauth2/v2.0/token");
+            let form = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("grant_type", "client_credentials")
+                .append_pair("client_id", client)
+                .append_pair("scope", scope)
+                .append_pair(
+                    "client_assertion_type",
+                    "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                )
+                .append_pair("client_assertion", assertion)
+                .finish();
+            request.body = form.into_bytes();
+        })
+    }
+
+    fn code(request: &Request, world: &World) -> Option<u32> {
+        token(request, world).extensions().get::<Aadsts>().map(|aadsts| aadsts.0)
+    }
+
+    fn of(identity: &HostIdentity, resource: &str, world: &World) -> String {
+        issue(&Principal::from(identity), resource, 0, world).jwt
+    }
+
+    #[test]
+    fn a_managed_identity_is_a_credential_of_an_app() {
+        let world = world(|_| ());
+        let exchange = CLOUDS[0].1;
+        let own = of(&HostIdentity::system(), exchange, &world);
+        assert_eq!(object_of(token(&post(TENANT, APPLICATION, ARM, &own), &world)), APPLICATION_OBJECT);
+        let shared = of(&HostIdentity::infra_prod(), exchange, &world);
+        let foreign = token(&post(OTHER_TENANT, OTHER_APPLICATION, ARM, &shared), &world);
+        let (_, body) = read(foreign);
+        let claims = Token::parse(body["access_token"].as_str().unwrap()).unwrap().claims;
+        assert_eq!(
+            (&claims["tid"], &claims["oid"]),
+            (&json!(OTHER_TENANT), &json!(OTHER_APPLICATION_OBJECT))
+        );
+        assert_eq!(claims["iss"], format!("https://sts.windows.net/{OTHER_TENANT}/"));
+        let neighbours = of(&HostIdentity::neighbour(), exchange, &world);
+        let for_arm = of(&HostIdentity::system(), "https://management.azure.com", &world);
+        for (asked, expected) in [
+            (post(TENANT, APPLICATION, ARM, &neighbours), 700_213),
+            (post(OTHER_TENANT, OTHER_APPLICATION, ARM, &own), 700_213),
+            (post(OTHER_TENANT, APPLICATION, ARM, &own), 700_016),
+            (post(OTHER_TENANT, IDENTITY, ARM, &own), 700_016),
+            (post(TENANT, BARE_IDENTITY, ARM, &own), 70_025),
+            (post(&format!("usgov/{TENANT}"), APPLICATION, ARM, &own), 700_213),
+            (post(TENANT, APPLICATION, ARM, &for_arm), 700_222),
+        ] {
+            assert_eq!(code(&asked, &world), Some(expected), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn two_hops_from_a_job() {
+        let world = world(|_| ());
+        let job = mint(&world, Platform::Github, None, &JobOverrides::default());
+        let (status, body) = read(token(&post(TENANT, IDENTITY, EXCHANGE, &job), &world));
+        assert_eq!(status, 200, "{body}");
+        let between = body["access_token"].as_str().unwrap();
+        let claims = Token::parse(between).unwrap().claims;
+        assert_eq!(
+            (&claims["iss"], &claims["aud"], &claims["sub"]),
+            (&json!(exchange_issuer(0)), &json!(EXCHANGE_AUDIENCE), &json!(IDENTITY_OBJECT))
+        );
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 86_400);
+        assert_eq!(object_of(token(&post(TENANT, APPLICATION, ARM, between), &world)), APPLICATION_OBJECT);
+    }
+
+    #[test]
+    fn a_sovereign_cloud_has_an_issuer_and_an_audience_of_its_own() {
+        let world = world(|_| ());
+        let overrides = JobOverrides { audience: Some(CLOUDS[1].1.to_owned()), ..JobOverrides::default() };
+        let job = mint(&world, Platform::Gitlab, None, &overrides);
+        let tenant = format!("usgov/{TENANT}");
+        let scope = format!("{}/.default", CLOUDS[1].1);
+        let (_, body) = read(token(&post(&tenant, IDENTITY, &scope, &job), &world));
+        let between = body["access_token"].as_str().unwrap();
+        let arm = "https://management.usgovcloudapi.net/.default";
+        assert_eq!(object_of(token(&post(&tenant, APPLICATION, arm, between), &world)), APPLICATION_OBJECT);
+        assert_eq!(code(&post(TENANT, APPLICATION, ARM, between), &world), Some(700_212));
+        assert_eq!(code(&post(&tenant, IDENTITY, EXCHANGE, &job), &world), Some(500_011));
+    }
+
+    #[test]
+    fn tokens_of_entra_that_are_no_assertions() {
+        let world = world(|_| ());
+        let users = issue_to_operator(CLOUDS[0].1, &world).jwt;
+        assert_eq!(code(&post(TENANT, APPLICATION, ARM, &users), &world), Some(700_222));
+        let claims = json!({
+            "iss": exchange_issuer(0), "sub": IDENTITY_OBJECT, "aud": "https://vault.azure.net", "exp": now() + 60,
+        });
+        let elsewhere = world.entra.sign(&claims);
+        assert_eq!(code(&post(TENANT, APPLICATION, ARM, &elsewhere), &world), Some(7_002_206));
+        let user =
+            world.entra.sign(&json!({ "iss": exchange_issuer(0), "idtyp": "user", "exp": now() + 60 }));
+        assert_eq!(code(&post(TENANT, APPLICATION, ARM, &user), &world), Some(700_229));
+    }
 }

@@ -181,7 +181,7 @@ pub(crate) fn mint(
             (KUBERNETES_ISSUER.to_owned(), KUBERNETES_SUBJECT.to_owned(), &world.kubernetes, 3600, exchange)
         }
         Platform::AzureDevops if by_entra => {
-            (entra_issuer(), azure_devops_entra_subject(), &world.entra, 86_700, entra::AZURE_DEVOPS_AUDIENCE)
+            (entra_issuer(), azure_devops_entra_subject(), &world.entra, 86_700, entra::EXCHANGE_AUDIENCE)
         }
         Platform::AzureDevops => {
             (vstoken_issuer(), AZURE_DEVOPS_SUBJECT.to_owned(), &world.azure_devops, 300, exchange)

@@ -15,6 +15,7 @@ mod azure;
 mod blob;
 mod control;
 mod entra;
+mod hosts;
 mod issuers;
 mod keys;
 mod message;
@@ -29,10 +30,11 @@ use std::{
     time::Duration,
 };
 
+pub use hosts::Host;
 pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
 pub use server::HOSTS;
-pub use world::{Action, Fault, FederatedCredential, Names, Settings};
+pub use world::{Action, Fault, FederatedCredential, HostIdentity, Names, Settings};
 
 use world::World;
 
@@ -41,6 +43,8 @@ use world::World;
 pub struct Options {
     /// Where plain http is served.
     pub http: SocketAddr,
+    /// Where plain http is served as well: 169.254.169.254:80 in a network namespace of the test's own.
+    pub also_http: Vec<SocketAddr>,
     /// Where TLS is served.
     pub tls: SocketAddr,
     /// What can be changed while it runs.
@@ -52,7 +56,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { http: any, tls: any, settings: Settings::default(), max_lifetime: Duration::from_mins(10) }
+        Self {
+            http: any,
+            also_http: Vec::new(),
+            tls: any,
+            settings: Settings::default(),
+            max_lifetime: Duration::from_mins(10),
+        }
     }
 }
 
@@ -72,10 +82,10 @@ impl Emulator {
         let thread = std::thread::Builder::new().name("emulator".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let bound = server::bind(options.http, options.tls).await;
+                let bound = server::bind(options.http, &options.also_http, options.tls).await;
                 match bound {
                     Ok(bound) => {
-                        let world = Arc::new(World::new(options.settings, bound.http_port, bound.tls_port));
+                        let world = Arc::new(World::new(options.settings, bound.ports));
                         ready.send(Ok(Arc::clone(&world))).unwrap();
                         tokio::select! {
                             () = server::serve(bound, world) => {}
@@ -91,14 +101,14 @@ impl Emulator {
         Ok(Self { world, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or the address that it was told to listen on.
     pub fn http_url(&self) -> String {
         self.world.http_url()
     }
 
     /// `https://localhost:PORT`
     pub fn https_url(&self) -> String {
-        format!("https://localhost:{}", self.world.tls_port)
+        format!("https://localhost:{}", self.world.ports.tls)
     }
 
     /// Entra, as `AZURE_AUTHORITY_HOST` names it.
@@ -114,6 +124,12 @@ impl Emulator {
     /// What the platform sets for a step: without temp directories and command files.
     pub fn platform_env(&self, platform: Platform, overrides: &JobOverrides) -> Vec<(String, String)> {
         issuers::environment(&self.world, platform, overrides)
+    }
+
+    /// What a host sets that has managed identities; for the instance metadata service, which sets nothing, the variable
+    /// by which clients find another one.
+    pub fn host_env(&self, host: Host) -> Vec<(String, String)> {
+        hosts::environment(&self.world, host)
     }
 
     /// Adds a federated identity credential.

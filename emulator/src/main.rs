@@ -30,6 +30,9 @@ struct Serve {
     /// Where plain http is served
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Where plain http is served as well, as on 169.254.169.254:80; may be repeated
+    #[arg(long)]
+    also_listen: Vec<SocketAddr>,
     /// Where TLS is served
     #[arg(long, default_value = "127.0.0.1:0")]
     tls_listen: SocketAddr,
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     };
     let options = Options {
         http: serve.listen,
+        also_http: serve.also_listen,
         tls: serve.tls_listen,
         settings: Settings {
             names: match serve.names {

@@ -10,8 +10,16 @@ use serde_json::Value;
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) type Answer = Response<Body>;
 
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Door {
+    #[default]
+    Http,
+    Tls,
+}
+
 /// A request, read whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Request {
     pub method: String,
     /// Host without port, lower case.
@@ -23,7 +31,7 @@ pub(crate) struct Request {
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
     pub connection: u64,
-    pub tls: bool,
+    pub door: Door,
 }
 
 impl Request {
@@ -59,7 +67,7 @@ pub struct Recorded {
     /// When it arrived, in milliseconds since the start.
     pub at_ms: u128,
     /// What it was: `github.assertion`, `azure-devops.assertion`, `entra.token`, `entra.discovery`, `jwks`, `arm`,
-    /// `vault`, `blob`, `unknown`.
+    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`.
     pub kind: &'static str,
     /// The method.
     pub method: String,
@@ -75,6 +83,8 @@ pub struct Recorded {
     pub form: Vec<(String, String)>,
     /// Length of the body.
     pub body_len: usize,
+    /// The body as text, up to 64 KiB of it.
+    pub body: String,
     /// Number of the TCP connection.
     pub connection: u64,
     /// Whether over TLS.

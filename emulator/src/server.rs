@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream;
+use futures_util::{future::join_all, stream};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{
     Response,
@@ -37,9 +37,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    azure, blob, control, entra, issuers,
-    message::{Answer, Body, Recorded, Request, answer, with},
-    world::{Action, Fault, World},
+    azure, blob, control, entra,
+    hosts::{app_service, automation, imds},
+    issuers,
+    message::{Answer, Body, Door, Recorded, Request, answer, with},
+    world::{Action, Fault, Ports, World},
 };
 
 /// Every real name that is played; a test's hosts file maps them to 127.0.0.1.
@@ -113,64 +115,81 @@ impl Tls {
 /// Open ports.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    http: TcpListener,
-    tls: TcpListener,
-    pub http_port: u16,
-    pub tls_port: u16,
+    listeners: Vec<(TcpListener, Door)>,
+    pub ports: Ports,
 }
 
-pub(crate) async fn bind(http: SocketAddr, tls: SocketAddr) -> io::Result<Bound> {
+pub(crate) async fn bind(http: SocketAddr, also_http: &[SocketAddr], tls: SocketAddr) -> io::Result<Bound> {
     let (http, tls) = (TcpListener::bind(http).await?, TcpListener::bind(tls).await?);
-    let (http_port, tls_port) = (http.local_addr()?.port(), tls.local_addr()?.port());
-    Ok(Bound { http, tls, http_port, tls_port })
+    let ports = Ports { http: reachable(http.local_addr()?), tls: tls.local_addr()?.port() };
+    let mut listeners = vec![(http, Door::Http), (tls, Door::Tls)];
+    for address in also_http {
+        listeners.push((TcpListener::bind(address).await?, Door::Http));
+    }
+    Ok(Bound { listeners, ports })
+}
+
+/// An address that a client on this machine can connect to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 pub(crate) async fn serve(bound: Bound, world: Arc<World>) {
-    let acceptor = TlsAcceptor::from(Arc::clone(&world.tls.0));
     let connections = AtomicU64::new(0);
+    join_all(bound.listeners.iter().map(|(listener, door)| admit(listener, *door, &connections, &world)))
+        .await;
+}
+
+/// Takes in every connection at one door.
+async fn admit(listener: &TcpListener, door: Door, connections: &AtomicU64, world: &Arc<World>) {
     loop {
-        let (accepted, tls) = tokio::select! {
-            accepted = bound.http.accept() => (accepted, false),
-            accepted = bound.tls.accept() => (accepted, true),
-        };
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let number = connections.fetch_add(1, Ordering::Relaxed);
-        let (world, acceptor) = (Arc::clone(&world), acceptor.clone());
+        let entry = Entry { door, number: connections.fetch_add(1, Ordering::Relaxed) };
+        let world = Arc::clone(world);
         tokio::spawn(async move {
             let latency = Duration::from_millis(world.lock().settings.latency_ms);
             if latency.is_zero() {
-                connection(stream, tls.then_some(acceptor), number, world).await;
+                connection(stream, entry, world).await;
             } else {
-                connection(far_away(stream, latency), tls.then_some(acceptor), number, world).await;
+                connection(far_away(stream, latency), entry, world).await;
             }
         });
     }
 }
 
-async fn connection<S>(stream: S, acceptor: Option<TlsAcceptor>, number: u64, world: Arc<World>)
+/// How a connection came in.
+#[derive(Debug, Clone)]
+struct Entry {
+    door: Door,
+    number: u64,
+}
+
+async fn connection<S>(stream: S, entry: Entry, world: Arc<World>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    match acceptor {
-        None => http(stream, number, false, world).await,
-        // a client that does not trust the authority ends the handshake: its own affair
-        Some(acceptor) => {
-            if let Ok(stream) = acceptor.accept(stream).await {
-                http(stream, number, true, world).await;
-            }
-        }
+    let config = match entry.door {
+        Door::Http => return http(stream, entry, world).await,
+        Door::Tls => Arc::clone(&world.tls.0),
+    };
+    // a client that does not trust the authority ends the handshake: its own affair
+    if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+        http(stream, entry, world).await;
     }
 }
 
-async fn http<S>(stream: S, number: u64, tls: bool, world: Arc<World>)
+async fn http<S>(stream: S, entry: Entry, world: Arc<World>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| {
-        let world = Arc::clone(&world);
+        let (world, entry) = (Arc::clone(&world), entry.clone());
         async move {
-            let request = read(request, number, tls).await?;
+            let request = read(request, entry).await?;
             respond(request, &world).await
         }
     });
@@ -182,7 +201,7 @@ where
         .await;
 }
 
-async fn read(request: hyper::Request<Incoming>, connection: u64, tls: bool) -> io::Result<Request> {
+async fn read(request: hyper::Request<Incoming>, entry: Entry) -> io::Result<Request> {
     let (head, body) = request.into_parts();
     let headers: std::collections::BTreeMap<String, String> = head
         .headers
@@ -196,14 +215,14 @@ async fn read(request: hyper::Request<Incoming>, connection: u64, tls: bool) -> 
     let body = Limited::new(body, 16 << 20).collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
     Ok(Request {
         method: head.method.to_string(),
-        base: format!("{}://{host}", if tls { "https" } else { "http" }),
+        base: format!("{}://{host}", if entry.door == Door::Http { "http" } else { "https" }),
         host: host.split(':').next().unwrap_or_default().to_ascii_lowercase(),
         path: head.uri.path().to_owned(),
         query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         headers,
         body,
-        connection,
-        tls,
+        connection: entry.number,
+        door: entry.door,
     })
 }
 
@@ -213,6 +232,9 @@ fn kind(request: &Request) -> &'static str {
     let host = request.host.as_str();
     match () {
         () if path.starts_with("/_emulator/") => "control",
+        () if path.starts_with("/metadata/identity/") => "imds",
+        () if path == "/msi/token" => "app-service",
+        () if path == "/automation/oauth2/token" => "automation",
         () if host.contains(".blob.") => "blob",
         () if host.ends_with(".vault.azure.net") => "vault",
         () if host.starts_with("management.") => "arm",
@@ -248,8 +270,9 @@ async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
             headers: request.headers.clone(),
             form: request.form(),
             body_len: request.body.len(),
+            body: String::from_utf8_lossy(&request.body[..request.body.len().min(64 << 10)]).into_owned(),
             connection: request.connection,
-            tls: request.tls,
+            tls: request.door != Door::Http,
             status: 0,
             aadsts: None,
         };
@@ -293,6 +316,9 @@ fn route(kind: &str, request: &Request, world: &World) -> Answer {
         "arm" => azure::resource_manager(request, world),
         "vault" => azure::vault(request, world),
         "blob" => blob::answer(request, world),
+        "imds" => imds::answer(request, world),
+        "app-service" => app_service::answer(request, world),
+        "automation" => automation::answer(request, world),
         _ => answer(404, "text/plain", "nothing here"),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -23,6 +24,20 @@ pub const APPLICATION: &str = "55555555-5555-4555-8555-555555555555";
 pub const APPLICATION_OBJECT: &str = "66666666-6666-4666-8666-666666666666";
 /// A managed identity with no federated identity credential.
 pub const BARE_IDENTITY: &str = "77777777-7777-4777-8777-777777777777";
+/// The user-assigned managed identity `a-neighbour`.
+pub const NEIGHBOUR: &str = "bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc";
+/// Its object id.
+pub const NEIGHBOUR_OBJECT: &str = "cdcdcdcd-cdcd-4cdc-8cdc-cdcdcdcdcdcd";
+/// The system-assigned managed identity of the host `runner-1`.
+pub const SYSTEM_IDENTITY: &str = "12121212-1212-4121-8121-121212121212";
+/// Its object id.
+pub const SYSTEM_IDENTITY_OBJECT: &str = "13131313-1313-4131-8131-131313131313";
+/// Another tenant in the same cloud.
+pub const OTHER_TENANT: &str = "eeeeeeee-eeee-4eee-8eee-eeeeeeeeeeee";
+/// A multi-tenant app registration of the first tenant, which the other tenant has let in.
+pub const OTHER_APPLICATION: &str = "abababab-abab-4aba-8aba-abababababab";
+/// The object id of its service principal in the other tenant.
+pub const OTHER_APPLICATION_OBJECT: &str = "acacacac-acac-4aca-8aca-acacacacacac";
 /// Somebody who may read everything, as an operator with an az of their own does.
 pub const OPERATOR_OBJECT: &str = "88888888-8888-4888-8888-888888888888";
 /// The subscription.
@@ -58,6 +73,29 @@ pub fn entra_issuer() -> String {
     format!("https://login.microsoftonline.com/{TENANT}/v2.0")
 }
 
+/// The hosts of Entra in the clouds, in the order of [`CLOUDS`].
+const AUTHORITIES: [&str; 3] =
+    ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
+
+/// Entra as the issuer of tokens for the exchange audience, in a cloud.
+pub fn exchange_issuer(cloud: usize) -> String {
+    format!("https://{}/{TENANT}/v2.0", AUTHORITIES[cloud])
+}
+
+/// Resource id of a user-assigned managed identity, as Entra and the hosts write it.
+pub fn identity_resource(name: &str) -> String {
+    format!(
+        "/subscriptions/{SUBSCRIPTION}/resourcegroups/contoso-prod/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
+    )
+}
+
+/// Resource id of the host `runner-1`.
+pub fn host_resource() -> String {
+    format!(
+        "/subscriptions/{SUBSCRIPTION}/resourcegroups/contoso-prod/providers/Microsoft.Compute/virtualMachines/runner-1"
+    )
+}
+
 /// Subject of the Azure DevOps job, from the newer issuer: the tenant's GUID in .NET byte order, base64url.
 pub fn azure_devops_entra_subject() -> String {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -83,6 +121,38 @@ pub struct FederatedCredential {
     pub subject: String,
     /// Audience, to the letter.
     pub audience: String,
+}
+
+/// A managed identity that a host has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostIdentity {
+    /// Its client id.
+    pub client_id: String,
+    /// Its object id.
+    pub object_id: String,
+    /// Its resource id; of a system-assigned one, the host's.
+    pub resource_id: String,
+}
+
+impl HostIdentity {
+    fn new(client_id: &str, object_id: &str, resource_id: String) -> Self {
+        Self { client_id: client_id.to_owned(), object_id: object_id.to_owned(), resource_id }
+    }
+
+    /// The system-assigned one.
+    pub fn system() -> Self {
+        Self::new(SYSTEM_IDENTITY, SYSTEM_IDENTITY_OBJECT, host_resource())
+    }
+
+    /// The user-assigned one that the jobs are, too.
+    pub fn infra_prod() -> Self {
+        Self::new(IDENTITY, IDENTITY_OBJECT, identity_resource("infra-prod"))
+    }
+
+    /// Another user-assigned one.
+    pub fn neighbour() -> Self {
+        Self::new(NEIGHBOUR, NEIGHBOUR_OBJECT, identity_resource("a-neighbour"))
+    }
 }
 
 /// Whether URLs name the real hosts or the loopback port.
@@ -113,6 +183,12 @@ pub struct Settings {
     pub role_assignments: bool,
     /// How far the clock in `Date` headers is ahead of the machine's, in seconds.
     pub date_skew_s: i64,
+    /// Whether the host has a system-assigned managed identity.
+    pub system_assigned: bool,
+    /// The host's user-assigned managed identities.
+    pub user_assigned: Vec<HostIdentity>,
+    /// Whether App Service's endpoint of 2017 writes dates as on Windows.
+    pub windows_dates: bool,
 }
 
 impl Default for Settings {
@@ -125,6 +201,9 @@ impl Default for Settings {
             azure_devops_issuer: "entra".to_owned(),
             role_assignments: true,
             date_skew_s: 0,
+            system_assigned: true,
+            user_assigned: vec![HostIdentity::infra_prod(), HostIdentity::neighbour()],
+            windows_dates: false,
         }
     }
 }
@@ -151,8 +230,8 @@ fn first_identities() -> BTreeMap<String, ManagedIdentity> {
         unknown_for: 0,
     };
     let neighbour = ManagedIdentity {
-        client_id: "bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc".to_owned(),
-        principal_id: "cdcdcdcd-cdcd-4cdc-8cdc-cdcdcdcdcdcd".to_owned(),
+        client_id: NEIGHBOUR.to_owned(),
+        principal_id: NEIGHBOUR_OBJECT.to_owned(),
         credentials: BTreeMap::new(),
         ..identity.clone()
     };
@@ -258,11 +337,19 @@ pub struct ManagedIdentity {
     pub unknown_for: u32,
 }
 
+/// Where it listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// Plain http.
+    pub http: SocketAddr,
+    /// TLS.
+    pub tls: u16,
+}
+
 /// Everything.
 #[derive(Debug)]
 pub struct World {
-    pub http_port: u16,
-    pub tls_port: u16,
+    pub ports: Ports,
     pub ca_pem: String,
     pub tls: Tls,
     pub started: Instant,
@@ -271,15 +358,18 @@ pub struct World {
     pub azure_devops: Key,
     pub kubernetes: Key,
     pub entra: Key,
+    /// What opens the managed identity endpoints that have a secret.
+    pub host_secret: String,
     state: Mutex<State>,
 }
 
 impl World {
-    pub fn new(settings: Settings, http_port: u16, tls_port: u16) -> Self {
+    pub(crate) fn new(settings: Settings, ports: Ports) -> Self {
         let (ca_pem, tls) = Tls::new();
-        let world = Self {
-            http_port,
-            tls_port,
+        let host_secret = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
+        Self {
+            state: Mutex::new(first_state(settings, &host_secret)),
+            ports,
             ca_pem,
             tls,
             started: Instant::now(),
@@ -288,14 +378,8 @@ impl World {
             azure_devops: Key::new("azure-devops"),
             kubernetes: Key::new("kubernetes"),
             entra: Key::new("entra"),
-            state: Mutex::new(State { settings, ..State::default() }),
-        };
-        {
-            let mut state = world.lock();
-            state.credentials = first_credentials();
-            state.identities = first_identities();
+            host_secret,
         }
-        world
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -304,16 +388,11 @@ impl World {
 
     pub fn reset(&self) {
         let mut state = self.lock();
-        *state = State {
-            settings: state.settings.clone(),
-            credentials: first_credentials(),
-            identities: first_identities(),
-            ..State::default()
-        };
+        *state = first_state(state.settings.clone(), &self.host_secret);
     }
 
     pub fn http_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.http_port)
+        format!("http://{}", self.ports.http)
     }
 
     /// Base URL of a host that the emulator plays.
@@ -339,7 +418,7 @@ impl World {
             GITLAB_ISSUER => Some(&self.gitlab),
             KUBERNETES_ISSUER => Some(&self.kubernetes),
             issuer if issuer == vstoken_issuer() => Some(&self.azure_devops),
-            issuer if issuer == entra_issuer() => Some(&self.entra),
+            issuer if is_exchange_issuer(issuer) => Some(&self.entra),
             _ => None,
         }
     }
@@ -347,9 +426,9 @@ impl World {
     pub fn describe(&self) -> Value {
         json!({
             "http": self.http_url(),
-            "https": format!("https://localhost:{}", self.tls_port),
-            "http_port": self.http_port,
-            "tls_port": self.tls_port,
+            "https": format!("https://localhost:{}", self.ports.tls),
+            "http_port": self.ports.http.port(),
+            "tls_port": self.ports.tls,
             "authority": self.url_of("login.microsoftonline.com"),
             "tenant": TENANT,
             "identity": IDENTITY,
@@ -358,6 +437,13 @@ impl World {
             "bare_identity": BARE_IDENTITY,
             "subscription": SUBSCRIPTION,
             "connection": CONNECTION,
+            "host_identities": {
+                "system": HostIdentity::system(),
+                "infra-prod": HostIdentity::infra_prod(),
+                "a-neighbour": HostIdentity::neighbour(),
+            },
+            "other_tenant": OTHER_TENANT,
+            "other_application": OTHER_APPLICATION,
             "settings": self.lock().settings,
         })
     }
@@ -366,6 +452,21 @@ impl World {
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Whether Entra is that issuer, in one of the clouds.
+pub(crate) fn is_exchange_issuer(issuer: &str) -> bool {
+    (0..CLOUDS.len()).any(|cloud| exchange_issuer(cloud) == issuer)
+}
+
+fn first_state(settings: Settings, host_secret: &str) -> State {
+    State {
+        settings,
+        credentials: first_credentials(),
+        identities: first_identities(),
+        secrets: vec![host_secret.to_owned()],
+        ..State::default()
+    }
 }
 
 fn first_credentials() -> Vec<FederatedCredential> {
@@ -387,6 +488,21 @@ fn first_credentials() -> Vec<FederatedCredential> {
                     audience: audience.to_owned(),
                 });
             }
+        }
+    }
+    // managed identities as the credentials of app registrations, within one cloud
+    for (client_id, subject) in [
+        (APPLICATION, SYSTEM_IDENTITY_OBJECT),
+        (APPLICATION, IDENTITY_OBJECT),
+        (OTHER_APPLICATION, IDENTITY_OBJECT),
+    ] {
+        for (cloud, (_, audience)) in CLOUDS.iter().enumerate() {
+            credentials.push(FederatedCredential {
+                client_id: client_id.to_owned(),
+                issuer: exchange_issuer(cloud),
+                subject: subject.to_owned(),
+                audience: (*audience).to_owned(),
+            });
         }
     }
     credentials
