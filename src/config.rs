@@ -96,7 +96,7 @@ pub enum Error {
     #[error("`--identity-map` goes by what an OIDC token says, and {0} has none")]
     NoClaims(String),
     /// A host whose tokens only azfed can ask for, and nobody is left to ask.
-    #[error("not every client of this login can ask {host} for tokens, and {why}")]
+    #[error("not every client of this login can ask the {host} for tokens, and {why}")]
     NotServed {
         /// Whom.
         host: &'static str,

@@ -93,7 +93,7 @@ pub enum Error {
         reason: String,
     },
     /// The variables of a host are not there.
-    #[error("this is no {host}: {missing} is not set")]
+    #[error("there is no {host} here: {missing} is not set")]
     NotHere {
         /// The host that was asked for.
         host: &'static str,
@@ -109,7 +109,7 @@ pub enum Error {
         invalid: Invalid,
     },
     /// This host lets nobody choose, or not in this way.
-    #[error("{host} does not take {flag}: {why}")]
+    #[error("the {host} does not take {flag}: {why}")]
     Selector {
         /// The host.
         host: &'static str,
@@ -119,7 +119,7 @@ pub enum Error {
         why: &'static str,
     },
     /// The host said no.
-    #[error("{host} gave no token: status {status}{}", said(.message))]
+    #[error("the {host} gave no token: status {status}{}", said(.message))]
     Refused {
         /// The host.
         host: &'static str,
@@ -133,7 +133,7 @@ pub enum Error {
         hints: Hints,
     },
     /// An answer that is none.
-    #[error("{host} answered {status}, but without an access token: {reason}")]
+    #[error("the {host} answered {status}, but without an access token: {reason}")]
     Unreadable {
         /// The host.
         host: &'static str,
@@ -143,7 +143,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A token of another identity than the one that was asked for.
-    #[error("{host} gave a token of another identity: {what}")]
+    #[error("the {host} gave a token of another identity: {what}")]
     Other {
         /// The host.
         host: &'static str,
@@ -151,13 +151,13 @@ pub enum Error {
         what: String,
     },
     /// A token that does not say whose it is.
-    #[error("{host} gave a token that does not say {0} it is for", host = .1)]
+    #[error("the {host} gave a token that does not say {0} it is for", host = .1)]
     Nameless(&'static str, &'static str),
     /// Arc's proof that this process may read what root's agent wrote.
-    #[error("Azure Arc's challenge cannot be met: {0}")]
+    #[error("the Azure Arc agent's challenge cannot be met: {0}")]
     Challenge(#[from] arc::Challenge),
     /// The way there.
-    #[error("{host}: {source}")]
+    #[error("the {host}: {source}")]
     Http {
         /// The host.
         host: &'static str,
@@ -428,7 +428,7 @@ impl ManagedIdentity {
                 .await?;
         }
         let granted = match &self.host {
-            Host::Imds(imds) if answer.status != 200 && imds.is_somebody_elses(&answer) => {
+            Host::Imds(imds) if imds.is_somebody_elses(&answer) => {
                 return Err(
                     imds.absent(format!("what answers at {} is not Azure's", question.endpoint.host()))
                 );

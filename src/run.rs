@@ -296,7 +296,7 @@ impl Way {
         let (who, is_known) = match exchange.host() {
             Some(host) => (host.name(), login.consumers.iter().all(|consumer| host.is_known_to(*consumer))),
             None if exchange.has_assertions_for_all() => return Ok(Self::Files),
-            None => ("the cluster's token proxy", false),
+            None => ("cluster's token proxy", false),
         };
         if is_known {
             return Ok(Self::Host);

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The host's name.
-pub const NAME: &str = "Azure Arc-enabled server";
+pub const NAME: &str = "Azure Arc agent";
 
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
 const API_VERSION: &str = "2020-06-01";

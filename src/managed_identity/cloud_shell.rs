@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The host's name.
-pub const NAME: &str = "Cloud Shell";
+pub const NAME: &str = "Cloud Shell token endpoint";
 
 /// A session.
 #[derive(Debug)]

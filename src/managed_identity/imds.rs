@@ -33,9 +33,10 @@ pub struct Imds {
 impl Imds {
     pub(super) fn detect(env: &Env, assumed: bool) -> Result<Self, Error> {
         let variable = names::host::POD_IDENTITY_AUTHORITY_HOST;
-        let base = Endpoint::of_host(env.get(variable).unwrap_or(BASE));
+        let named = env.get(variable);
+        let base = Endpoint::of_host(named.unwrap_or(BASE));
         let base = base.map_err(|invalid| Error::Variable { variable, invalid })?;
-        Ok(Self { base, assumed })
+        Ok(Self { base, assumed: assumed && named.is_none() })
     }
 
     /// Where tokens are asked for, where it is not the address that every client knows.
@@ -58,9 +59,12 @@ impl Imds {
         Error::Absent { host: NAME, assumed: self.assumed, reason }
     }
 
-    /// Other clouds have a service at the same address, and so have proxies that answer for all: their refusals are not
-    /// Azure's JSON. (410 is: the service is there, and being renewed.)
+    /// Other clouds have a service at the same address, and so have proxies and networks that answer for all: what they
+    /// say is not Azure's JSON, or a page. (410 is: the service is there, and being renewed.)
     pub(super) fn is_somebody_elses(&self, answer: &Answer) -> bool {
+        if answer.status == 200 {
+            return answer.body.trim_ascii_start().starts_with(b"<");
+        }
         let is_json =
             serde_json::from_slice::<Value>(&answer.body).is_ok_and(|body| body.get("error").is_some());
         !is_json && matches!(answer.status, 400..=405) && (self.assumed || answer.status != 404)

@@ -118,10 +118,6 @@ fn inputs() -> Vec<Scenario> {
         ]),
         scenario("two platforms", Gitlab, 2).set("TF_BUILD", "True"),
         scenario("access token output elsewhere", Gitlab, 2).args(&["--output-access-token"]),
-        scenario("no ci at all", Kubernetes, 3).change(|job| {
-            job.unset("AZURE_FEDERATED_TOKEN_FILE");
-            job.set("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1");
-        }),
         scenario("ca file is missing", Gitlab, 2).change(|job| {
             job.set("SSL_CERT_FILE", "/nowhere/ca.pem");
             job.set("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1/");

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use azfed_emulator::{Action, Emulator, Fault, JobOverrides, Options, Platform, world};
+use azfed_emulator::{Action, Emulator, Fault, Host, JobOverrides, Options, Platform, world};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tempfile::TempDir;
 
@@ -75,6 +75,16 @@ impl Job {
         job
     }
 
+    /// A command on a host that has managed identities, and no CI.
+    pub(crate) fn on(host: Host) -> Self {
+        let mut job = Self::new(Platform::Kubernetes);
+        for name in ["AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"] {
+            job.unset(name);
+        }
+        job.environment.extend(job.emulator.host_env(host));
+        job
+    }
+
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
@@ -96,6 +106,17 @@ impl Job {
         command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
         command.current_dir(self.directory.path());
         command
+    }
+
+    /// The same where there is no network at all, and so no instance metadata service.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn run_without_network(&self, arguments: &[&str]) -> Outcome {
+        let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+        let mut command = Command::new("unshare");
+        command.args(if is_root { &["--net"][..] } else { &["--map-root-user", "--net"] });
+        command.arg(env!("CARGO_BIN_EXE_azfed")).args(arguments);
+        command.env_clear().envs(&self.environment).env("PATH", "/usr/bin:/bin");
+        Outcome::of(&command.current_dir(self.directory.path()).stdin(Stdio::null()).output().unwrap())
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {

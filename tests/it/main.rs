@@ -11,6 +11,7 @@ mod exchange;
 mod exec;
 mod failures;
 mod harness;
+mod hosts;
 mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;

@@ -1,0 +1,454 @@
+//! Identities that the host has: each endpoint's own form, its refusals, what later steps get, and what lies behind.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use azfed_emulator::{
+    Action, FederatedCredential, Host, Platform, Recorded,
+    world::{self, HostIdentity},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
+
+use crate::harness::{self, Job, Outcome, assert_shown, status};
+
+/// How each endpoint is asked: host, kind, method, path, api-version, header, and the names of client, object and
+/// resource ids where it has them.
+struct Form {
+    host: Host,
+    kind: &'static str,
+    path: &'static str,
+    version: &'static str,
+    headers: &'static [&'static str],
+    selectors: [Option<&'static str>; 3],
+}
+
+const FORMS: [Form; 4] = [
+    Form {
+        host: Host::Imds,
+        kind: "imds",
+        path: "/metadata/identity/oauth2/token",
+        version: "2018-02-01",
+        headers: &["metadata"],
+        selectors: [Some("client_id"), Some("object_id"), Some("msi_res_id")],
+    },
+    Form {
+        host: Host::AppService,
+        kind: "app-service",
+        path: "/msi/token",
+        version: "2019-08-01",
+        headers: &["x-identity-header"],
+        selectors: [Some("client_id"), Some("object_id"), Some("mi_res_id")],
+    },
+    Form {
+        host: Host::ContainerApps,
+        kind: "app-service",
+        path: "/msi/token",
+        version: "2019-08-01",
+        headers: &["x-identity-header"],
+        selectors: [Some("client_id"), Some("object_id"), Some("mi_res_id")],
+    },
+    Form {
+        host: Host::Automation,
+        kind: "automation",
+        path: "/automation/oauth2/token",
+        version: "2019-08-01",
+        headers: &["metadata", "x-identity-header"],
+        selectors: [Some("client_id"), None, None],
+    },
+];
+
+fn claims(jwt: &str) -> Value {
+    let payload = jwt.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+fn asked(job: &Job, kind: &str) -> Vec<Recorded> {
+    job.emulator.requests().into_iter().filter(|request| request.kind == kind).collect()
+}
+
+fn ok(job: &Job, arguments: &[&str]) -> Outcome {
+    let outcome = job.run(arguments);
+    assert_eq!(outcome.code, Some(0), "{arguments:?} {}", job.show(&outcome));
+    assert_eq!(job.leaks(&outcome.stderr), Vec::<String>::new(), "{arguments:?}");
+    outcome
+}
+
+/// Only these user-assigned identities, and perhaps the system-assigned one.
+fn has(job: &Job, system_assigned: bool, user_assigned: &[HostIdentity]) {
+    job.emulator.set(|settings| {
+        settings.system_assigned = system_assigned;
+        settings.user_assigned = user_assigned.to_vec();
+    });
+}
+
+#[test]
+fn each_endpoint_is_asked_in_its_own_form() {
+    for form in FORMS {
+        let job = Job::on(form.host);
+        let uami = HostIdentity::infra_prod();
+        let ids = [&uami.client_id, &uami.object_id, &uami.resource_id];
+        let flags = ["--client-id", "--object-id", "--resource-id"];
+        let choices = flags.iter().zip(ids).zip(form.selectors);
+        let own = (None, world::SYSTEM_IDENTITY_OBJECT, None);
+        let chosen = choices
+            .map(|((flag, id), name)| (Some((*flag, id.as_str(), name)), world::IDENTITY_OBJECT, name));
+        for (choice, object, selector) in std::iter::once(own).chain(chosen) {
+            let flags: Vec<&str> = choice.iter().flat_map(|(flag, id, _)| [*flag, *id]).collect();
+            let arguments =
+                [&["token", "--scope", "https://vault.azure.net", "-v"], flags.as_slice()].concat();
+            let before = asked(&job, form.kind).len();
+            if choice.is_some() && selector.is_none() {
+                let outcome = job.run(&arguments);
+                assert_eq!(outcome.code, Some(2), "{} {}", form.kind, job.show(&outcome));
+                assert!(outcome.stderr.contains("pass `--client-id`"), "{}", outcome.stderr);
+                assert_eq!(asked(&job, form.kind).len(), before, "asked in vain");
+                continue;
+            }
+            let outcome = ok(&job, &arguments);
+            let token = claims(outcome.stdout.trim_end());
+            assert_eq!(token["oid"], object, "{} {flags:?}", form.kind);
+            assert_eq!(token["aud"], "https://vault.azure.net");
+            let requests = asked(&job, form.kind);
+            let [request] = &requests[before..] else { panic!("{requests:?}") };
+            assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", form.path));
+            let mut query = BTreeMap::from([
+                ("api-version".to_owned(), form.version.to_owned()),
+                ("resource".to_owned(), "https://vault.azure.net".to_owned()),
+            ]);
+            query.extend(choice.and_then(|(_, id, name)| Some((name?.to_owned(), id.to_owned()))));
+            assert_eq!(request.query.iter().cloned().collect::<BTreeMap<_, _>>(), query, "{}", form.kind);
+            for header in form.headers {
+                assert!(request.headers.contains_key(*header), "{}: no {header}", form.kind);
+            }
+            assert!(!request.headers.contains_key("x-forwarded-for"));
+        }
+    }
+}
+
+#[test]
+fn names_of_sources_say_the_same() {
+    for (host, source) in [
+        (Host::Imds, "imds"),
+        (Host::Imds, "managed-identity"),
+        (Host::AppService, "app-service"),
+        (Host::AppService, "managed-identity"),
+        (Host::Automation, "automation"),
+    ] {
+        let job = Job::on(host);
+        ok(&job, &["token", "--source", source]);
+    }
+    // a host that this is not
+    let job = Job::on(Host::Imds);
+    for source in ["app-service", "automation", "service-fabric", "azure-ml", "cloud-shell"] {
+        let outcome = job.run(&["token", "--source", source]);
+        assert_eq!(outcome.code, Some(3), "{source} {}", job.show(&outcome));
+        assert!(
+            outcome.stderr.contains("is not set\nazfed: hint: leave `--source` away"),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn a_ci_platform_goes_before_the_host() {
+    let mut job = Job::new(Platform::Github);
+    let host = job.emulator.host_env(Host::Imds);
+    job.environment.extend(host);
+    ok(&job, &["token"]);
+    assert_eq!(asked(&job, "imds").len(), 0);
+    // a job that may not ask GitHub is told so, and does not become its machine
+    job.unset("ACTIONS_ID_TOKEN_REQUEST_URL");
+    job.unset("ACTIONS_ID_TOKEN_REQUEST_TOKEN");
+    assert_eq!(job.run(&["token"]).code, Some(3));
+    assert_eq!(asked(&job, "imds").len(), 0);
+    // unless it says so itself
+    job.unset("AZURE_CLIENT_ID");
+    let outcome = ok(&job, &["token", "--source", "managed-identity"]);
+    assert_eq!(claims(outcome.stdout.trim_end())["oid"], world::SYSTEM_IDENTITY_OBJECT);
+}
+
+#[test]
+fn which_of_several() {
+    let job = Job::on(Host::Imds);
+    has(&job, false, &[HostIdentity::infra_prod(), HostIdentity::neighbour()]);
+    let outcome = job.run(&["token"]);
+    assert_shown!("host_has_several_identities", job.show(&outcome));
+    ok(&job, &["token", "--client-id", world::NEIGHBOUR]);
+    has(&job, false, &[HostIdentity::infra_prod()]);
+    let outcome = ok(&job, &["token"]);
+    assert_eq!(claims(outcome.stdout.trim_end())["oid"], world::IDENTITY_OBJECT);
+    has(&job, false, &[]);
+    assert_shown!("host_has_no_identity", job.show(&job.run(&["token"])));
+    has(&job, true, &[]);
+    assert_shown!(
+        "host_has_not_this_identity",
+        job.show(&job.run(&["token", "--object-id", world::IDENTITY_OBJECT]))
+    );
+    let job = Job::on(Host::AppService);
+    has(&job, false, &[]);
+    assert_shown!("app_service_has_no_identity", job.show(&job.run(&["token"])));
+}
+
+#[test]
+fn what_passes_is_asked_for_again() {
+    for (fault, times) in [(404, 2), (429, 1), (500, 2), (503, 1)] {
+        let job = Job::on(Host::Imds);
+        job.fault("imds", times, status(fault, &[]));
+        ok(&job, &["token"]);
+        assert_eq!(asked(&job, "imds").len(), times as usize + 1, "{fault}");
+    }
+    // what does not is not
+    let job = Job::on(Host::Imds);
+    job.fault("imds", 0, status(403, &[]));
+    assert_eq!(job.run(&["token"]).code, Some(3));
+    assert_eq!(asked(&job, "imds").len(), 1);
+    // a service that is being renewed takes more than a second
+    let job = Job::on(Host::Imds);
+    job.fault("imds", 0, status(410, &[]));
+    let outcome = job.run(&["token", "--timeout", "2"]);
+    assert_eq!((outcome.code, asked(&job, "imds").len()), (Some(5), 1), "{}", outcome.stderr);
+    // App Service's 404 is no passing one
+    let job = Job::on(Host::AppService);
+    job.fault("app-service", 0, status(404, &[]));
+    assert_eq!((job.run(&["token"]).code, asked(&job, "app-service").len()), (Some(3), 1));
+}
+
+#[test]
+fn where_there_is_no_instance_metadata_service() {
+    for (name, action) in [
+        ("a page", Action::Html),
+        ("another service", status(404, &[])),
+        ("a redirect", Action::Redirect { status: 302, to: "https://login.hotel.example/".to_owned() }),
+        ("no json", Action::TruncatedJson),
+        ("other json", Action::WrongJson),
+        ("a drip", Action::SlowDrip),
+        ("a flood", Action::Huge),
+        ("nothing", Action::Drop),
+    ] {
+        let job = Job::on(Host::Imds);
+        job.fault("imds", 0, action);
+        let outcome = job.run(&["login", "--timeout", "2"]);
+        let code = outcome.code.unwrap();
+        assert!([3, 5].contains(&code), "{name}: {}", job.show(&outcome));
+        assert!(job.left_in_temp().is_empty(), "{name}");
+        assert!(outcome.stderr.contains("azfed: error: "), "{name}");
+        assert_shown!(format!("no_imds_but_{}", name.replace(' ', "_")), job.show(&outcome));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_ci_and_no_host() {
+    let mut job = Job::on(Host::Imds);
+    job.unset("AZURE_POD_IDENTITY_AUTHORITY_HOST");
+    let started = std::time::Instant::now();
+    for (name, arguments) in [
+        ("no_ci_at_all", &["login", "-v"][..]),
+        ("no_ci_and_no_imds", &["login", "--source", "imds"]),
+        ("doctor_no_ci", &["doctor"]),
+    ] {
+        let outcome = job.run_without_network(arguments);
+        assert_eq!(outcome.code, Some(3), "{name}");
+        assert_shown!(name, job.show(&outcome));
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "it waits for what is not there");
+}
+
+/// What a shell has after `eval`.
+fn exported(outcome: &Outcome) -> BTreeMap<String, String> {
+    let lines = outcome.stdout.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+    lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect()
+}
+
+#[test]
+fn a_login_on_a_host_that_every_client_knows() {
+    let mut job = Job::on(Host::Imds);
+    let outcome = ok(&job, &["login"]);
+    assert_shown!("login_on_a_vm", job.show(&outcome));
+    let variables = exported(&outcome);
+    let read = |name: &str| fs::read_to_string(Path::new(&variables["AZURE_CONFIG_DIR"]).join(name)).unwrap();
+    assert_shown!("az_profile_of_the_system_assigned_identity", read("azureProfile.json"));
+    for file in job.left_in_temp().iter().filter(|path| path.is_file()) {
+        assert!(job.leaks(&fs::read_to_string(file).unwrap()).is_empty(), "a token in {}", file.display());
+    }
+    assert!(!job.left_in_temp().iter().any(|path| path.ends_with("keeper")), "nothing needs to be kept");
+    job.set("AZFED_LOGIN_DIR", &variables["AZFED_LOGIN_DIR"]);
+    ok(&job, &["logout"]);
+    let outcome = ok(&job, &["login", "--client-id", world::IDENTITY]);
+    assert_shown!("login_on_a_vm_as_a_user_assigned_identity", job.show(&outcome));
+    job.set("AZFED_LOGIN_DIR", &exported(&outcome)["AZFED_LOGIN_DIR"]);
+    ok(&job, &["logout"]);
+    assert!(job.left_in_temp().is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_login_on_a_host_that_only_azfed_knows_how_to_ask() {
+    let mut job = Job::on(Host::Automation);
+    let outcome = ok(&job, &["login"]);
+    let variables = exported(&outcome);
+    job.set("AZFED_LOGIN_DIR", &variables["AZFED_LOGIN_DIR"]);
+    assert_eq!((variables["ARM_USE_OIDC"].as_str(), variables["ARM_USE_MSI"].as_str()), ("false", "true"));
+    assert!(!variables.contains_key("ARM_OIDC_REQUEST_URL"), "{variables:?}");
+    let (port, path) = harness::port_and_path(&variables["IDENTITY_ENDPOINT"]);
+    let path = format!("{path}?api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net");
+    let (status, _, body) =
+        harness::get(port, &path, &[("X-IDENTITY-HEADER", &variables["IDENTITY_HEADER"])]);
+    assert_eq!(status, 200, "{body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(claims(body["access_token"].as_str().unwrap())["oid"], world::SYSTEM_IDENTITY_OBJECT);
+    let outcome = ok(&job, &["logout"]);
+    assert!(
+        outcome.stderr.contains("later steps asked for https://vault.azure.net: 1"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(job.left_in_temp().is_empty());
+    // where that is not wanted, it says what else there is
+    assert_shown!("login_on_a_host_without_a_process", job.show(&job.run(&["login", "--no-keep-fresh"])));
+    assert_shown!("login_on_a_host_into_an_artifact", job.show(&job.run(&["login", "--output", "dotenv"])));
+}
+
+#[test]
+fn a_command_on_each_host() {
+    for form in FORMS {
+        let job = Job::on(form.host);
+        let script =
+            "env | grep -E '^(ARM_USE|IDENTITY_EN|AZURE_CLIENT|AZURE_POD|MSI_EN|ARM_OIDC|AUTOMATION)' | sort";
+        let outcome = ok(&job, &["exec", "--", "/bin/sh", "-c", &format!("PATH=/usr/bin:/bin; {script}")]);
+        let shown = outcome.stdout.replace(|character: char| character.is_ascii_digit(), "0");
+        assert!(shown.contains("ARM_USE_MSI=true\nARM_USE_OIDC=false\n"), "{shown}");
+        assert!(
+            shown.contains("IDENTITY_ENDPOINT=http://000.0.0.0:") && !shown.contains("AZURE_POD"),
+            "{shown}"
+        );
+        assert!(!shown.contains("ARM_OIDC"), "{shown}");
+        assert!(job.left_in_temp().is_empty());
+    }
+}
+
+#[test]
+fn doctor_on_a_host() {
+    let job = Job::on(Host::AppService);
+    let manager = job.emulator.http_url();
+    let arguments = ["doctor", "--resource-manager", &manager];
+    assert_shown!("doctor_on_app_service", job.show(&job.run(&arguments)));
+    has(&job, false, &[]);
+    assert_shown!("doctor_on_app_service_without_identity", job.show(&job.run(&arguments)));
+    assert_shown!("doctor_on_app_service_offline", job.show(&job.run(&["doctor", "--offline"])));
+}
+
+#[test]
+fn what_does_not_go_together() {
+    let job = Job::new(Platform::Github);
+    for (name, arguments) in [
+        (
+            "an object id with an oidc token",
+            vec!["token", "--tenant-id", world::TENANT, "--object-id", world::IDENTITY_OBJECT],
+        ),
+        ("a file with a host", vec!["token", "--source", "imds", "--assertion-file", "x"]),
+        ("via nobody", vec!["token", "--via", "managed-identity"]),
+        ("a via flag alone", vec!["token", "--via-client-id", world::IDENTITY]),
+        (
+            "two ids",
+            vec!["token", "--object-id", world::IDENTITY_OBJECT, "--resource-id", "/subscriptions/x"],
+        ),
+        ("no resource id", vec!["token", "--resource-id", "infra-prod"]),
+    ] {
+        let outcome = job.run(&arguments);
+        assert_eq!(outcome.code, Some(2), "{name}: {}", job.show(&outcome));
+        assert_shown!(format!("host_{}", name.replace(' ', "_")), job.show(&outcome));
+    }
+}
+
+const VIA: [&str; 2] = ["--via", "managed-identity"];
+
+#[test]
+fn an_app_registration_that_trusts_the_hosts_identity() {
+    let who = ["--client-id", world::APPLICATION, "--tenant-id", world::TENANT];
+    let mut job = Job::on(Host::Imds);
+    job.unset("AZURE_POD_IDENTITY_AUTHORITY_HOST");
+    job.environment.extend(job.emulator.host_env(Host::AppService));
+    for (via, subject) in [
+        (vec![], world::SYSTEM_IDENTITY_OBJECT),
+        (vec!["--via-client-id", world::IDENTITY], world::IDENTITY_OBJECT),
+        (vec!["--via-object-id", world::IDENTITY_OBJECT], world::IDENTITY_OBJECT),
+    ] {
+        let outcome = ok(&job, &[&["token", "-v"], &who[..], &VIA, &via].concat());
+        let token = claims(outcome.stdout.trim_end());
+        assert_eq!(token["appid"], world::APPLICATION);
+        let shown = ok(&job, &[&["assertion"], &VIA[..], &via].concat());
+        assert_eq!(claims(&shown.stdout)["sub"], subject);
+    }
+    // what later steps present is the same
+    let outcome = ok(&job, &[&["login"], &who[..], &VIA].concat());
+    let variables = exported(&outcome);
+    let file = fs::read_to_string(&variables["ARM_OIDC_TOKEN_FILE_PATH"]).unwrap();
+    assert_eq!(claims(&file)["sub"], world::SYSTEM_IDENTITY_OBJECT);
+    assert_eq!(variables["ARM_CLIENT_ID"], world::APPLICATION);
+    job.set("AZFED_LOGIN_DIR", &variables["AZFED_LOGIN_DIR"]);
+    ok(&job, &["logout"]);
+    // an app registration that does not trust it, with the command that makes it
+    job.emulator.distrust(world::SYSTEM_IDENTITY_OBJECT);
+    let outcome = job.run(&[&["login"], &who[..], &VIA].concat());
+    assert_eq!(outcome.code, Some(4));
+    assert_shown!("app_does_not_trust_the_hosts_identity", job.show(&outcome));
+}
+
+#[test]
+fn an_app_registration_that_trusts_the_jobs_identity() {
+    let job = Job::new(Platform::Github);
+    let app = ["--client-id", world::APPLICATION, "--via-client-id", world::IDENTITY];
+    let outcome = ok(&job, &[&["token"], &app[..], &VIA].concat());
+    assert_eq!(claims(outcome.stdout.trim_end())["appid"], world::APPLICATION);
+    assert_eq!((asked(&job, "github.assertion").len(), asked(&job, "entra.token").len()), (1, 2));
+    // in another tenant
+    let other = [
+        "--client-id",
+        world::OTHER_APPLICATION,
+        "--tenant-id",
+        world::OTHER_TENANT,
+        "--via-client-id",
+        world::IDENTITY,
+        "--via-tenant-id",
+        world::TENANT,
+    ];
+    let outcome = ok(&job, &[&["token"], &other[..], &VIA].concat());
+    let token = claims(outcome.stdout.trim_end());
+    assert_eq!(
+        (&token["appid"], &token["tid"]),
+        (&world::OTHER_APPLICATION.into(), &world::OTHER_TENANT.into())
+    );
+    // each hop has its own error
+    job.emulator.distrust(world::GITHUB_SUBJECT);
+    let first = job.run(&[&["token"], &app[..], &VIA].concat());
+    assert_eq!(first.code, Some(4));
+    assert_shown!("the_first_hop_is_refused", job.show(&first));
+    let job = Job::new(Platform::Github);
+    job.emulator.distrust(world::IDENTITY_OBJECT);
+    let second = job.run(&[&["token"], &app[..], &VIA].concat());
+    assert_eq!(second.code, Some(4));
+    assert_shown!("the_second_hop_is_refused", job.show(&second));
+    job.emulator.trust(FederatedCredential {
+        client_id: world::APPLICATION.to_owned(),
+        issuer: world::entra_issuer(),
+        subject: world::IDENTITY_OBJECT.to_owned(),
+        audience: "api://AzureADTokenExchange".to_owned(),
+    });
+    ok(&job, &[&["token"], &app[..], &VIA].concat());
+}
+
+#[test]
+fn an_identity_map_needs_an_oidc_token() {
+    let job = Job::on(Host::AppService);
+    let map = job.path("identities.json");
+    fs::write(
+        &map,
+        format!(r#"{{"identities":[{{"environment":"prod","client_id":"{}"}}]}}"#, world::IDENTITY),
+    )
+    .unwrap();
+    let outcome = job.run(&["token", "--identity-map", &map]);
+    assert_eq!(outcome.code, Some(2), "{}", job.show(&outcome));
+    assert!(outcome.stderr.contains("goes by what an OIDC token says"), "{}", outcome.stderr);
+}
