@@ -4,6 +4,7 @@
 //! one, App Service never does.
 
 pub(crate) mod app_service;
+pub(crate) mod arc;
 pub(crate) mod automation;
 pub(crate) mod imds;
 
@@ -33,6 +34,8 @@ pub enum Host {
     ContainerApps,
     /// An Automation runbook.
     Automation,
+    /// A server with Azure Arc's agent.
+    Arc,
 }
 
 /// What such a host sets.
@@ -64,12 +67,16 @@ pub(crate) fn environment(world: &World, host: Host) -> Vec<(String, String)> {
             ("AUTOMATION_ASSET_ACCOUNTID", "dcdcdcdc-dcdc-4dcd-8dcd-dcdcdcdcdcdc".to_owned()),
             ("AZUREPS_HOST_ENVIRONMENT", "AzureAutomation/".to_owned()),
         ],
+        Host::Arc => vec![
+            ("IDENTITY_ENDPOINT", endpoint("/arc/metadata/identity/oauth2/token")),
+            ("IMDS_ENDPOINT", endpoint("/arc")),
+        ],
     };
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A refusal in an endpoint's own form.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Refusal {
     status: u16,
     body: Value,

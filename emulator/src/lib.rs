@@ -30,7 +30,10 @@ use std::{
     time::Duration,
 };
 
-pub use hosts::Host;
+pub use hosts::{
+    Host,
+    arc::{ArcAgent, ArcChallenge},
+};
 pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
 pub use server::HOSTS;

@@ -67,7 +67,7 @@ pub struct Recorded {
     /// When it arrived, in milliseconds since the start.
     pub at_ms: u128,
     /// What it was: `github.assertion`, `azure-devops.assertion`, `entra.token`, `entra.discovery`, `jwks`, `arm`,
-    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`.
+    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`, `arc`.
     pub kind: &'static str,
     /// The method.
     pub method: String,

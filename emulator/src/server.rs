@@ -38,7 +38,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     azure, blob, control, entra,
-    hosts::{app_service, automation, imds},
+    hosts::{app_service, arc, automation, imds},
     issuers,
     message::{Answer, Body, Door, Recorded, Request, answer, with},
     world::{Action, Fault, Ports, World},
@@ -232,6 +232,8 @@ fn kind(request: &Request) -> &'static str {
     let host = request.host.as_str();
     match () {
         () if path.starts_with("/_emulator/") => "control",
+        () if path.starts_with("/arc/") => "arc",
+        () if path.starts_with("/metadata/identity/") && request.base.ends_with(":40342") => "arc",
         () if path.starts_with("/metadata/identity/") => "imds",
         () if path == "/msi/token" => "app-service",
         () if path == "/automation/oauth2/token" => "automation",
@@ -318,6 +320,7 @@ fn route(kind: &str, request: &Request, world: &World) -> Answer {
         "blob" => blob::answer(request, world),
         "imds" => imds::answer(request, world),
         "app-service" => app_service::answer(request, world),
+        "arc" => arc::answer(request, world),
         "automation" => automation::answer(request, world),
         _ => answer(404, "text/plain", "nothing here"),
     }

@@ -10,7 +10,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{blob::Blob, keys::Key, message::Recorded, server::Tls};
+use crate::{
+    blob::Blob,
+    hosts::arc::{self, ArcAgent, ArcChallenge},
+    keys::Key,
+    message::Recorded,
+    server::Tls,
+};
 
 /// The tenant.
 pub const TENANT: &str = "22222222-2222-4222-8222-222222222222";
@@ -189,6 +195,12 @@ pub struct Settings {
     pub user_assigned: Vec<HostIdentity>,
     /// Whether App Service's endpoint of 2017 writes dates as on Windows.
     pub windows_dates: bool,
+    /// The directory that Azure Arc's agent writes its keys into.
+    pub arc_tokens: String,
+    /// What Azure Arc's agent asks the client to read.
+    pub arc_challenge: ArcChallenge,
+    /// Which of Azure Arc's agents it is.
+    pub arc_agent: ArcAgent,
 }
 
 impl Default for Settings {
@@ -204,6 +216,9 @@ impl Default for Settings {
             system_assigned: true,
             user_assigned: vec![HostIdentity::infra_prod(), HostIdentity::neighbour()],
             windows_dates: false,
+            arc_tokens: "/var/opt/azcmagent/tokens".to_owned(),
+            arc_challenge: ArcChallenge::Right,
+            arc_agent: ArcAgent::New,
         }
     }
 }
@@ -323,6 +338,8 @@ pub struct State {
     pub identities: BTreeMap<String, ManagedIdentity>,
     /// Role assignments by their path, in lower case.
     pub assignments: BTreeMap<String, Value>,
+    /// What Azure Arc's agent has written.
+    pub arc: arc::Keys,
 }
 
 /// A user-assigned managed identity, as Azure Resource Manager has it.
