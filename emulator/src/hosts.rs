@@ -6,7 +6,10 @@
 pub(crate) mod app_service;
 pub(crate) mod arc;
 pub(crate) mod automation;
+pub(crate) mod azure_ml;
+pub(crate) mod cloud_shell;
 pub(crate) mod imds;
+pub(crate) mod service_fabric;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +39,12 @@ pub enum Host {
     Automation,
     /// A server with Azure Arc's agent.
     Arc,
+    /// A Service Fabric application.
+    ServiceFabric,
+    /// Azure Machine Learning.
+    AzureMl,
+    /// Cloud Shell.
+    CloudShell,
 }
 
 /// What such a host sets.
@@ -70,6 +79,21 @@ pub(crate) fn environment(world: &World, host: Host) -> Vec<(String, String)> {
         Host::Arc => vec![
             ("IDENTITY_ENDPOINT", endpoint("/arc/metadata/identity/oauth2/token")),
             ("IMDS_ENDPOINT", endpoint("/arc")),
+        ],
+        Host::ServiceFabric => vec![
+            ("IDENTITY_ENDPOINT", world.service_fabric_url()),
+            ("IDENTITY_HEADER", secret),
+            ("IDENTITY_SERVER_THUMBPRINT", world.tls.thumbprint.clone()),
+            ("IDENTITY_API_VERSION", service_fabric::API_VERSION.to_owned()),
+        ],
+        Host::AzureMl => vec![
+            ("MSI_ENDPOINT", endpoint("/azure-ml/token")),
+            ("MSI_SECRET", secret),
+            ("DEFAULT_IDENTITY_CLIENT_ID", azure_ml::default_client(world)),
+        ],
+        Host::CloudShell => vec![
+            ("MSI_ENDPOINT", endpoint("/cloud-shell/oauth2/token")),
+            ("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0".to_owned()),
         ],
     };
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -174,7 +198,7 @@ pub(crate) mod tests {
     pub(crate) fn world(change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::default();
         change(&mut settings);
-        World::new(settings, Ports { http: ([127, 0, 0, 1], 1).into(), tls: 2 })
+        World::new(settings, Ports { http: ([127, 0, 0, 1], 1).into(), tls: 2, service_fabric: 3 })
     }
 
     /// A request as a client that does everything right sends it.

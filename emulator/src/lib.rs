@@ -33,6 +33,7 @@ use std::{
 pub use hosts::{
     Host,
     arc::{ArcAgent, ArcChallenge},
+    service_fabric::ServiceFabricCertificate,
 };
 pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
@@ -133,6 +134,11 @@ impl Emulator {
     /// by which clients find another one.
     pub fn host_env(&self, host: Host) -> Vec<(String, String)> {
         hosts::environment(&self.world, host)
+    }
+
+    /// The SHA-1 of the certificate by which Service Fabric's endpoint is known, 40 hexadecimal digits.
+    pub fn service_fabric_thumbprint(&self) -> &str {
+        &self.world.tls.thumbprint
     }
 
     /// Adds a federated identity credential.

@@ -16,6 +16,7 @@ pub(crate) enum Door {
     #[default]
     Http,
     Tls,
+    ServiceFabric,
 }
 
 /// A request, read whole.
@@ -67,7 +68,7 @@ pub struct Recorded {
     /// When it arrived, in milliseconds since the start.
     pub at_ms: u128,
     /// What it was: `github.assertion`, `azure-devops.assertion`, `entra.token`, `entra.discovery`, `jwks`, `arm`,
-    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`, `arc`.
+    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`, `arc`, `service-fabric`, `azure-ml`, `cloud-shell`.
     pub kind: &'static str,
     /// The method.
     pub method: String,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Write as _,
     io,
     net::SocketAddr,
     sync::{
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use futures_util::{future::join_all, stream};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{
@@ -38,7 +40,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     azure, blob, control, entra,
-    hosts::{app_service, arc, automation, imds},
+    hosts::{
+        app_service, arc, automation, azure_ml, cloud_shell, imds,
+        service_fabric::{self, ServiceFabricCertificate},
+    },
     issuers,
     message::{Answer, Body, Door, Recorded, Request, answer, with},
     world::{Action, Fault, Ports, World},
@@ -71,8 +76,17 @@ pub const HOSTS: [&str; 23] = [
     "graph.microsoft.com",
 ];
 
-/// The emulator's own certificate authority and server certificate.
-pub struct Tls(Arc<ServerConfig>);
+/// The emulator's own server certificates.
+pub struct Tls {
+    /// Signed by its own authority.
+    own: Arc<ServerConfig>,
+    /// Self-signed, for Service Fabric.
+    service_fabric: Arc<ServerConfig>,
+    /// Another one.
+    wrong: Arc<ServerConfig>,
+    /// The SHA-1 of Service Fabric's.
+    pub thumbprint: String,
+}
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,18 +112,51 @@ impl Tls {
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.use_authority_key_identifier_extension = true;
         let certificate = server.signed_by(&key, &issuer).unwrap();
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        (ca_pem, Self(Arc::new(config)))
+        let own = config(certificate.der(), &key);
+        let (service_fabric, thumbprint) = self_signed();
+        let (wrong, _) = self_signed();
+        (ca_pem, Self { own, service_fabric, wrong, thumbprint })
     }
+
+    fn at(&self, door: Door, world: &World) -> Option<Arc<ServerConfig>> {
+        let config = match door {
+            Door::Http => return None,
+            Door::Tls => &self.own,
+            Door::ServiceFabric => match world.lock().settings.service_fabric_certificate {
+                ServiceFabricCertificate::Right => &self.service_fabric,
+                ServiceFabricCertificate::Wrong => &self.wrong,
+                ServiceFabricCertificate::Signed => &self.own,
+            },
+        };
+        Some(Arc::clone(config))
+    }
+}
+
+/// A certificate that only its thumbprint tells from others.
+fn self_signed() -> (Arc<ServerConfig>, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut server = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    server.distinguished_name.push(DnType::CommonName, "localhost");
+    let certificate = server.self_signed(&key).unwrap();
+    let thumbprint = digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate.der());
+    let thumbprint = thumbprint.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02X}");
+        text
+    });
+    (config(certificate.der(), &key), thumbprint)
+}
+
+fn config(certificate: &CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 /// Open ports.
@@ -120,9 +167,14 @@ pub(crate) struct Bound {
 }
 
 pub(crate) async fn bind(http: SocketAddr, also_http: &[SocketAddr], tls: SocketAddr) -> io::Result<Bound> {
+    let service_fabric = TcpListener::bind(SocketAddr::new(tls.ip(), 0)).await?;
     let (http, tls) = (TcpListener::bind(http).await?, TcpListener::bind(tls).await?);
-    let ports = Ports { http: reachable(http.local_addr()?), tls: tls.local_addr()?.port() };
-    let mut listeners = vec![(http, Door::Http), (tls, Door::Tls)];
+    let ports = Ports {
+        http: reachable(http.local_addr()?),
+        tls: tls.local_addr()?.port(),
+        service_fabric: service_fabric.local_addr()?.port(),
+    };
+    let mut listeners = vec![(http, Door::Http), (tls, Door::Tls), (service_fabric, Door::ServiceFabric)];
     for address in also_http {
         listeners.push((TcpListener::bind(address).await?, Door::Http));
     }
@@ -172,10 +224,7 @@ async fn connection<S>(stream: S, entry: Entry, world: Arc<World>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let config = match entry.door {
-        Door::Http => return http(stream, entry, world).await,
-        Door::Tls => Arc::clone(&world.tls.0),
-    };
+    let Some(config) = world.tls.at(entry.door, &world) else { return http(stream, entry, world).await };
     // a client that does not trust the authority ends the handshake: its own affair
     if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
         http(stream, entry, world).await;
@@ -232,6 +281,9 @@ fn kind(request: &Request) -> &'static str {
     let host = request.host.as_str();
     match () {
         () if path.starts_with("/_emulator/") => "control",
+        () if request.door == Door::ServiceFabric => "service-fabric",
+        () if path == "/azure-ml/token" => "azure-ml",
+        () if path == "/cloud-shell/oauth2/token" => "cloud-shell",
         () if path.starts_with("/arc/") => "arc",
         () if path.starts_with("/metadata/identity/") && request.base.ends_with(":40342") => "arc",
         () if path.starts_with("/metadata/identity/") => "imds",
@@ -321,6 +373,9 @@ fn route(kind: &str, request: &Request, world: &World) -> Answer {
         "imds" => imds::answer(request, world),
         "app-service" => app_service::answer(request, world),
         "arc" => arc::answer(request, world),
+        "azure-ml" => azure_ml::answer(request, world),
+        "cloud-shell" => cloud_shell::answer(request, world),
+        "service-fabric" => service_fabric::answer(request, world),
         "automation" => automation::answer(request, world),
         _ => answer(404, "text/plain", "nothing here"),
     }

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 
 use crate::{
     blob::Blob,
-    hosts::arc::{self, ArcAgent, ArcChallenge},
+    hosts::{
+        arc::{self, ArcAgent, ArcChallenge},
+        service_fabric::ServiceFabricCertificate,
+    },
     keys::Key,
     message::Recorded,
     server::Tls,
@@ -201,6 +204,8 @@ pub struct Settings {
     pub arc_challenge: ArcChallenge,
     /// Which of Azure Arc's agents it is.
     pub arc_agent: ArcAgent,
+    /// Which certificate Service Fabric's endpoint shows.
+    pub service_fabric_certificate: ServiceFabricCertificate,
 }
 
 impl Default for Settings {
@@ -219,6 +224,7 @@ impl Default for Settings {
             arc_tokens: "/var/opt/azcmagent/tokens".to_owned(),
             arc_challenge: ArcChallenge::Right,
             arc_agent: ArcAgent::New,
+            service_fabric_certificate: ServiceFabricCertificate::Right,
         }
     }
 }
@@ -361,6 +367,8 @@ pub struct Ports {
     pub http: SocketAddr,
     /// TLS.
     pub tls: u16,
+    /// Service Fabric's endpoint.
+    pub service_fabric: u16,
 }
 
 /// Everything.
@@ -412,6 +420,11 @@ impl World {
         format!("http://{}", self.ports.http)
     }
 
+    /// Service Fabric's endpoint.
+    pub fn service_fabric_url(&self) -> String {
+        format!("https://localhost:{}/metadata/identity/oauth2/token", self.ports.service_fabric)
+    }
+
     /// Base URL of a host that the emulator plays.
     pub fn url_of(&self, host: &str) -> String {
         match self.lock().settings.names {
@@ -458,6 +471,11 @@ impl World {
                 "system": HostIdentity::system(),
                 "infra-prod": HostIdentity::infra_prod(),
                 "a-neighbour": HostIdentity::neighbour(),
+            },
+            "service_fabric": {
+                "url": self.service_fabric_url(),
+                "port": self.ports.service_fabric,
+                "thumbprint": self.tls.thumbprint,
             },
             "other_tenant": OTHER_TENANT,
             "other_application": OTHER_APPLICATION,
