@@ -10,6 +10,7 @@ pub(crate) mod azure_ml;
 pub(crate) mod cloud_shell;
 pub(crate) mod imds;
 pub(crate) mod service_fabric;
+pub(crate) mod token_proxy;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use serde_json::Value;
 use crate::{
     entra::{self, Issued, Principal},
     message::{Answer, json},
-    world::{HostIdentity, Settings, World},
+    world::{HostIdentity, IDENTITY, Settings, TENANT, World},
 };
 
 /// A kind of host that has managed identities.
@@ -45,6 +46,8 @@ pub enum Host {
     AzureMl,
     /// Cloud Shell.
     CloudShell,
+    /// A pod of a cluster with identity bindings: without `AZURE_FEDERATED_TOKEN_FILE`, whose file the test writes.
+    IdentityBinding,
 }
 
 /// What such a host sets.
@@ -94,6 +97,14 @@ pub(crate) fn environment(world: &World, host: Host) -> Vec<(String, String)> {
         Host::CloudShell => vec![
             ("MSI_ENDPOINT", endpoint("/cloud-shell/oauth2/token")),
             ("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0".to_owned()),
+        ],
+        Host::IdentityBinding => vec![
+            ("AZURE_CLIENT_ID", IDENTITY.to_owned()),
+            ("AZURE_TENANT_ID", TENANT.to_owned()),
+            ("AZURE_AUTHORITY_HOST", world.url_of("login.microsoftonline.com")),
+            ("AZURE_KUBERNETES_TOKEN_PROXY", world.token_proxy_url()),
+            ("AZURE_KUBERNETES_SNI_NAME", token_proxy::TOKEN_PROXY_NAME.to_owned()),
+            ("AZURE_KUBERNETES_CA_DATA", world.tls.token_proxy_ca_pem.clone()),
         ],
     };
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -190,7 +201,7 @@ pub(crate) mod tests {
         keys::Token,
         message::Request,
         world::{
-            IDENTITY, IDENTITY_OBJECT, NEIGHBOUR_OBJECT, Ports, SYSTEM_IDENTITY, SYSTEM_IDENTITY_OBJECT,
+            IDENTITY_OBJECT, NEIGHBOUR_OBJECT, Ports, SYSTEM_IDENTITY, SYSTEM_IDENTITY_OBJECT,
             identity_resource,
         },
     };

@@ -15,6 +15,7 @@ use crate::{
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
         service_fabric::ServiceFabricCertificate,
+        token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
     },
     keys::Key,
     message::Recorded,
@@ -206,6 +207,8 @@ pub struct Settings {
     pub arc_agent: ArcAgent,
     /// Which certificate Service Fabric's endpoint shows.
     pub service_fabric_certificate: ServiceFabricCertificate,
+    /// Which service accounts of the cluster may be which identities.
+    pub identity_bindings: Vec<IdentityBinding>,
 }
 
 impl Default for Settings {
@@ -225,6 +228,7 @@ impl Default for Settings {
             arc_challenge: ArcChallenge::Right,
             arc_agent: ArcAgent::New,
             service_fabric_certificate: ServiceFabricCertificate::Right,
+            identity_bindings: vec![IdentityBinding::of_pod()],
         }
     }
 }
@@ -425,6 +429,11 @@ impl World {
         format!("https://localhost:{}/metadata/identity/oauth2/token", self.ports.service_fabric)
     }
 
+    /// The cluster's token proxy.
+    pub fn token_proxy_url(&self) -> String {
+        format!("https://localhost:{}/token-proxy", self.ports.tls)
+    }
+
     /// Base URL of a host that the emulator plays.
     pub fn url_of(&self, host: &str) -> String {
         match self.lock().settings.names {
@@ -476,6 +485,12 @@ impl World {
                 "url": self.service_fabric_url(),
                 "port": self.ports.service_fabric,
                 "thumbprint": self.tls.thumbprint,
+            },
+            "token_proxy": {
+                "url": self.token_proxy_url(),
+                "server_name": TOKEN_PROXY_NAME,
+                "audience": IDENTITY_BINDING_AUDIENCE,
+                "ca_pem": self.tls.token_proxy_ca_pem,
             },
             "other_tenant": OTHER_TENANT,
             "other_application": OTHER_APPLICATION,
