@@ -69,47 +69,79 @@ pub(crate) fn token(request: &Request, world: &World) -> Answer {
     }
 }
 
-type Refused = (u32, String);
+/// The number of a refusal, and what its text names.
+pub(crate) type Refused = (u32, String);
 
 fn exchange(request: &Request, world: &World) -> Result<Answer, Refused> {
-    let refuse = |code: u32, detail: &str| (code, detail.to_owned());
-    if request.method != "POST" {
-        return Err(refuse(900_561, "The endpoint only accepts POST requests."));
+    let ask = Ask::read(request)?;
+    check_assertion(&ask.assertion, &ask.client, ask.cloud, world)?;
+    ask.grant(world)
+}
+
+/// What a client asks for, and shows.
+pub(crate) struct Ask {
+    principal: Principal,
+    scope: String,
+    cloud: usize,
+    /// The client id.
+    pub client: String,
+    /// The assertion, not checked.
+    pub assertion: String,
+}
+
+impl Ask {
+    /// Takes a request apart.
+    pub(crate) fn read(request: &Request) -> Result<Self, Refused> {
+        let refuse = |code: u32, detail: &str| (code, detail.to_owned());
+        if request.method != "POST" {
+            return Err(refuse(900_561, "The endpoint only accepts POST requests."));
+        }
+        let cloud = cloud(request);
+        let tenant =
+            request.path.trim_end_matches("/oauth2/v2.0/token").rsplit('/').next().unwrap_or_default();
+        if Uuid::try_parse(tenant).is_err() && !tenant.contains('.') {
+            return Err(refuse(900_023, tenant));
+        }
+        let tenant = match tenant {
+            TENANT | "contoso.onmicrosoft.com" => TENANT,
+            OTHER_TENANT | "fabrikam.onmicrosoft.com" => OTHER_TENANT,
+            unknown => return Err(refuse(90_002, unknown)),
+        };
+        let form = request.form();
+        let field = |name: &str| {
+            let mut values = form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            values.next().filter(|value| !value.is_empty() && values.next().is_none())
+        };
+        let required = |name: &str| field(name).ok_or_else(|| (900_144, name.to_owned()));
+        if required("grant_type")? != "client_credentials" {
+            return Err(refuse(70_003, field("grant_type").unwrap_or_default()));
+        }
+        let client = required("client_id")?;
+        let scope = required("scope")?;
+        let Some(principal) = Principal::find(tenant, client) else {
+            return Err((700_016, client.to_owned()));
+        };
+        let assertion_type = field("client_assertion_type");
+        let Some(assertion) = field("client_assertion") else {
+            return Err(refuse(7_000_218, ""));
+        };
+        if assertion_type != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
+            return Err(refuse(7_000_218, ""));
+        }
+        Ok(Self {
+            principal,
+            scope: scope.to_owned(),
+            cloud,
+            client: client.to_owned(),
+            assertion: assertion.to_owned(),
+        })
     }
-    let cloud = cloud(request);
-    let tenant = request.path.trim_end_matches("/oauth2/v2.0/token").rsplit('/').next().unwrap_or_default();
-    if Uuid::try_parse(tenant).is_err() && !tenant.contains('.') {
-        return Err(refuse(900_023, tenant));
+
+    /// The token, where the assertion is good.
+    pub(crate) fn grant(&self, world: &World) -> Result<Answer, Refused> {
+        let resource = check_scope(&self.scope, self.cloud)?;
+        Ok(grant(&self.principal, &resource, self.cloud, world))
     }
-    let tenant = match tenant {
-        TENANT | "contoso.onmicrosoft.com" => TENANT,
-        OTHER_TENANT | "fabrikam.onmicrosoft.com" => OTHER_TENANT,
-        unknown => return Err(refuse(90_002, unknown)),
-    };
-    let form = request.form();
-    let field = |name: &str| {
-        let mut values = form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        values.next().filter(|value| !value.is_empty() && values.next().is_none())
-    };
-    let required = |name: &str| field(name).ok_or_else(|| (900_144, name.to_owned()));
-    if required("grant_type")? != "client_credentials" {
-        return Err(refuse(70_003, field("grant_type").unwrap_or_default()));
-    }
-    let client = required("client_id")?;
-    let scope = required("scope")?;
-    let Some(principal) = Principal::find(tenant, client) else {
-        return Err((700_016, client.to_owned()));
-    };
-    let assertion_type = field("client_assertion_type");
-    let Some(assertion) = field("client_assertion") else {
-        return Err(refuse(7_000_218, ""));
-    };
-    if assertion_type != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
-        return Err(refuse(7_000_218, ""));
-    }
-    check_assertion(assertion, client, cloud, world)?;
-    let resource = check_scope(scope, cloud)?;
-    Ok(grant(&principal, &resource, cloud, world))
 }
 
 fn check_assertion(assertion: &str, client: &str, cloud: usize, world: &World) -> Result<(), Refused> {
@@ -266,7 +298,7 @@ pub(crate) fn issue(principal: &Principal, resource: &str, cloud: usize, world: 
 }
 
 /// What the token endpoint answers.
-pub(crate) fn grant(principal: &Principal, resource: &str, cloud: usize, world: &World) -> Answer {
+fn grant(principal: &Principal, resource: &str, cloud: usize, world: &World) -> Answer {
     let Issued { jwt, lifetime, .. } = issue(principal, resource, cloud, world);
     let body = json!({
         "token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": jwt,
@@ -437,7 +469,7 @@ pub(crate) fn discovery(request: &Request) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         hosts::tests::{but, get, object_of, read, world},
@@ -448,7 +480,7 @@ mod tests {
     const ARM: &str = "https://management.azure.com/.default";
     const EXCHANGE: &str = "api://AzureADTokenExchange/.default";
 
-    fn post(path: &str, client: &str, scope: &str, assertion: &str) -> Request {
+    pub(crate) fn post(path: &str, client: &str, scope: &str, assertion: &str) -> Request {
         but(&get(&[], &[("content-type", "application/x-www-form-urlencoded")]), |request| {
             "POST".clone_into(&mut request.method);
             request.path = format!("/{path}/oauth2/v2.0/token");
@@ -466,7 +498,7 @@ mod tests {
         })
     }
 
-    fn code(request: &Request, world: &World) -> Option<u32> {
+    pub(crate) fn code(request: &Request, world: &World) -> Option<u32> {
         token(request, world).extensions().get::<Aadsts>().map(|aadsts| aadsts.0)
     }
 

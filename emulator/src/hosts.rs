@@ -4,8 +4,13 @@
 //! one, App Service never does.
 
 pub(crate) mod app_service;
+pub(crate) mod arc;
 pub(crate) mod automation;
+pub(crate) mod azure_ml;
+pub(crate) mod cloud_shell;
 pub(crate) mod imds;
+pub(crate) mod service_fabric;
+pub(crate) mod token_proxy;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +20,7 @@ use serde_json::Value;
 use crate::{
     entra::{self, Issued, Principal},
     message::{Answer, json},
-    world::{HostIdentity, Settings, World},
+    world::{HostIdentity, IDENTITY, Settings, TENANT, World},
 };
 
 /// A kind of host that has managed identities.
@@ -33,6 +38,16 @@ pub enum Host {
     ContainerApps,
     /// An Automation runbook.
     Automation,
+    /// A server with Azure Arc's agent.
+    Arc,
+    /// A Service Fabric application.
+    ServiceFabric,
+    /// Azure Machine Learning.
+    AzureMl,
+    /// Cloud Shell.
+    CloudShell,
+    /// A pod of a cluster with identity bindings: without `AZURE_FEDERATED_TOKEN_FILE`, whose file the test writes.
+    IdentityBinding,
 }
 
 /// What such a host sets.
@@ -64,12 +79,39 @@ pub(crate) fn environment(world: &World, host: Host) -> Vec<(String, String)> {
             ("AUTOMATION_ASSET_ACCOUNTID", "dcdcdcdc-dcdc-4dcd-8dcd-dcdcdcdcdcdc".to_owned()),
             ("AZUREPS_HOST_ENVIRONMENT", "AzureAutomation/".to_owned()),
         ],
+        Host::Arc => vec![
+            ("IDENTITY_ENDPOINT", endpoint("/arc/metadata/identity/oauth2/token")),
+            ("IMDS_ENDPOINT", endpoint("/arc")),
+        ],
+        Host::ServiceFabric => vec![
+            ("IDENTITY_ENDPOINT", world.service_fabric_url()),
+            ("IDENTITY_HEADER", secret),
+            ("IDENTITY_SERVER_THUMBPRINT", world.tls.thumbprint.clone()),
+            ("IDENTITY_API_VERSION", service_fabric::API_VERSION.to_owned()),
+        ],
+        Host::AzureMl => vec![
+            ("MSI_ENDPOINT", endpoint("/azure-ml/token")),
+            ("MSI_SECRET", secret),
+            ("DEFAULT_IDENTITY_CLIENT_ID", azure_ml::default_client(world)),
+        ],
+        Host::CloudShell => vec![
+            ("MSI_ENDPOINT", endpoint("/cloud-shell/oauth2/token")),
+            ("AZUREPS_HOST_ENVIRONMENT", "cloud-shell/1.0".to_owned()),
+        ],
+        Host::IdentityBinding => vec![
+            ("AZURE_CLIENT_ID", IDENTITY.to_owned()),
+            ("AZURE_TENANT_ID", TENANT.to_owned()),
+            ("AZURE_AUTHORITY_HOST", world.url_of("login.microsoftonline.com")),
+            ("AZURE_KUBERNETES_TOKEN_PROXY", world.token_proxy_url()),
+            ("AZURE_KUBERNETES_SNI_NAME", token_proxy::TOKEN_PROXY_NAME.to_owned()),
+            ("AZURE_KUBERNETES_CA_DATA", world.tls.token_proxy_ca_pem.clone()),
+        ],
     };
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A refusal in an endpoint's own form.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Refusal {
     status: u16,
     body: Value,
@@ -159,7 +201,7 @@ pub(crate) mod tests {
         keys::Token,
         message::Request,
         world::{
-            IDENTITY, IDENTITY_OBJECT, NEIGHBOUR_OBJECT, Ports, SYSTEM_IDENTITY, SYSTEM_IDENTITY_OBJECT,
+            IDENTITY_OBJECT, NEIGHBOUR_OBJECT, Ports, SYSTEM_IDENTITY, SYSTEM_IDENTITY_OBJECT,
             identity_resource,
         },
     };
@@ -167,7 +209,7 @@ pub(crate) mod tests {
     pub(crate) fn world(change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::default();
         change(&mut settings);
-        World::new(settings, Ports { http: ([127, 0, 0, 1], 1).into(), tls: 2 })
+        World::new(settings, Ports { http: ([127, 0, 0, 1], 1).into(), tls: 2, service_fabric: 3 })
     }
 
     /// A request as a client that does everything right sends it.

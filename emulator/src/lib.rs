@@ -30,7 +30,12 @@ use std::{
     time::Duration,
 };
 
-pub use hosts::Host;
+pub use hosts::{
+    Host,
+    arc::{ArcAgent, ArcChallenge},
+    service_fabric::ServiceFabricCertificate,
+    token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
+};
 pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
 pub use server::HOSTS;
@@ -132,6 +137,16 @@ impl Emulator {
         hosts::environment(&self.world, host)
     }
 
+    /// The SHA-1 of the certificate by which Service Fabric's endpoint is known, 40 hexadecimal digits.
+    pub fn service_fabric_thumbprint(&self) -> &str {
+        &self.world.tls.thumbprint
+    }
+
+    /// The certificate of the authority that vouches for the cluster's token proxy, PEM.
+    pub fn token_proxy_ca_pem(&self) -> &str {
+        &self.world.tls.token_proxy_ca_pem
+    }
+
     /// Adds a federated identity credential.
     pub fn trust(&self, credential: FederatedCredential) {
         self.world.lock().credentials.push(credential);
@@ -177,10 +192,11 @@ impl Emulator {
         self.world.reset();
     }
 
-    /// Writes `ca.pem`, `world.json` and, last, `ready` into a directory.
+    /// Writes `ca.pem`, `token-proxy-ca.pem`, `world.json` and, last, `ready` into a directory.
     pub fn describe(&self, directory: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(directory)?;
         std::fs::write(directory.join("ca.pem"), self.ca_pem())?;
+        std::fs::write(directory.join("token-proxy-ca.pem"), self.token_proxy_ca_pem())?;
         std::fs::write(directory.join("world.json"), self.world.describe().to_string())?;
         std::fs::write(directory.join("ready.part"), "")?;
         std::fs::rename(directory.join("ready.part"), directory.join("ready"))

@@ -24,7 +24,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Serve {
-    /// Directory for `ca.pem`, `world.json` and, last, `ready`
+    /// Directory for `ca.pem`, `token-proxy-ca.pem`, `world.json` and, last, `ready`
     #[arg(long)]
     dir: PathBuf,
     /// Where plain http is served

@@ -16,6 +16,7 @@ pub(crate) enum Door {
     #[default]
     Http,
     Tls,
+    ServiceFabric,
 }
 
 /// A request, read whole.
@@ -32,6 +33,8 @@ pub(crate) struct Request {
     pub body: Vec<u8>,
     pub connection: u64,
     pub door: Door,
+    /// The name by which the client asked for a certificate.
+    pub server_name: Option<String>,
 }
 
 impl Request {
@@ -67,7 +70,7 @@ pub struct Recorded {
     /// When it arrived, in milliseconds since the start.
     pub at_ms: u128,
     /// What it was: `github.assertion`, `azure-devops.assertion`, `entra.token`, `entra.discovery`, `jwks`, `arm`,
-    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`.
+    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`, `arc`, `service-fabric`, `azure-ml`, `cloud-shell`, `token-proxy`.
     pub kind: &'static str,
     /// The method.
     pub method: String,
@@ -89,6 +92,8 @@ pub struct Recorded {
     pub connection: u64,
     /// Whether over TLS.
     pub tls: bool,
+    /// The name by which the client asked for a certificate.
+    pub server_name: Option<String>,
     /// The answer's status; 0 where there was none.
     pub status: u16,
     /// The AADSTS number of a refusal.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Write as _,
     io,
     net::SocketAddr,
     sync::{
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use futures_util::{future::join_all, stream};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{
@@ -27,6 +29,8 @@ use rcgen::{
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -38,7 +42,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     azure, blob, control, entra,
-    hosts::{app_service, automation, imds},
+    hosts::{
+        app_service, arc, automation, azure_ml, cloud_shell, imds,
+        service_fabric::{self, ServiceFabricCertificate},
+        token_proxy::{self, TOKEN_PROXY_NAME},
+    },
     issuers,
     message::{Answer, Body, Door, Recorded, Request, answer, with},
     world::{Action, Fault, Ports, World},
@@ -71,8 +79,33 @@ pub const HOSTS: [&str; 23] = [
     "graph.microsoft.com",
 ];
 
-/// The emulator's own certificate authority and server certificate.
-pub struct Tls(Arc<ServerConfig>);
+/// The emulator's own server certificates.
+pub struct Tls {
+    /// Signed by its own authority, or for the token proxy by another.
+    own: Arc<ServerConfig>,
+    /// Self-signed, for Service Fabric.
+    service_fabric: Arc<ServerConfig>,
+    /// Another one.
+    wrong: Arc<ServerConfig>,
+    /// The SHA-1 of Service Fabric's.
+    pub thumbprint: String,
+    /// The authority that vouches for the token proxy.
+    pub token_proxy_ca_pem: String,
+}
+
+/// Chooses a certificate by the name that the client asks for.
+#[derive(Debug)]
+struct ByName {
+    own: Arc<CertifiedKey>,
+    token_proxy: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_token_proxy = hello.server_name() == Some(TOKEN_PROXY_NAME);
+        Some(Arc::clone(if is_token_proxy { &self.token_proxy } else { &self.own }))
+    }
+}
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -82,34 +115,85 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     pub fn new() -> (String, Self) {
-        let authority_key = KeyPair::generate().unwrap();
-        let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
-        authority.distinguished_name.push(DnType::CommonName, "azfed emulator authority");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let ca_pem = authority.self_signed(&authority_key).unwrap().pem();
-        let issuer = Issuer::new(authority, authority_key);
-
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> =
-            HOSTS.iter().copied().chain(["localhost", "127.0.0.1"]).map(ToOwned::to_owned).collect();
-        let mut server = CertificateParams::new(names).unwrap();
-        server.distinguished_name.push(DnType::CommonName, "azfed emulator");
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        server.use_authority_key_identifier_extension = true;
-        let certificate = server.signed_by(&key, &issuer).unwrap();
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        (ca_pem, Self(Arc::new(config)))
+        let (ca_pem, issuer) = authority("azfed emulator authority");
+        let names = HOSTS.iter().copied().chain(["localhost", "127.0.0.1"]).map(ToOwned::to_owned).collect();
+        let own = signed(names, &issuer);
+        let (token_proxy_ca_pem, issuer) = authority("azfed emulator cluster authority");
+        let token_proxy = signed(vec![TOKEN_PROXY_NAME.to_owned()], &issuer);
+        let own = config(Arc::new(ByName { own, token_proxy }));
+        let (service_fabric, thumbprint) = self_signed();
+        let (wrong, _) = self_signed();
+        (ca_pem, Self { own, service_fabric, wrong, thumbprint, token_proxy_ca_pem })
     }
+
+    fn at(&self, door: Door, world: &World) -> Option<Arc<ServerConfig>> {
+        let config = match door {
+            Door::Http => return None,
+            Door::Tls => &self.own,
+            Door::ServiceFabric => match world.lock().settings.service_fabric_certificate {
+                ServiceFabricCertificate::Right => &self.service_fabric,
+                ServiceFabricCertificate::Wrong => &self.wrong,
+                ServiceFabricCertificate::Signed => &self.own,
+            },
+        };
+        Some(Arc::clone(config))
+    }
+}
+
+/// An authority: its certificate, PEM, and what it signs with.
+fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
+    authority.distinguished_name.push(DnType::CommonName, name);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (authority.self_signed(&key).unwrap().pem(), Issuer::new(authority, key))
+}
+
+/// A certificate for these names, and its key.
+fn signed(names: Vec<String>, issuer: &Issuer<'_, KeyPair>) -> Arc<CertifiedKey> {
+    let key = KeyPair::generate().unwrap();
+    let mut server = CertificateParams::new(names).unwrap();
+    server.distinguished_name.push(DnType::CommonName, "azfed emulator");
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    server.use_authority_key_identifier_extension = true;
+    certified(server.signed_by(&key, issuer).unwrap().der(), &key)
+}
+
+/// A certificate that only its thumbprint tells from others, and that.
+fn self_signed() -> (Arc<ServerConfig>, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut server = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    server.distinguished_name.push(DnType::CommonName, "localhost");
+    let certificate = server.self_signed(&key).unwrap();
+    let key = certified(certificate.der(), &key);
+    let config = config(Arc::new(ByName { own: Arc::clone(&key), token_proxy: key }));
+    (config, thumbprint(certificate.der()))
+}
+
+/// SHA-1 of a certificate (DER), as Windows and Service Fabric write it.
+fn thumbprint(certificate: &[u8]) -> String {
+    digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate).as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
+}
+
+fn certified(certificate: &CertificateDer<'static>, key: &KeyPair) -> Arc<CertifiedKey> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    Arc::new(CertifiedKey::new(vec![certificate.clone()], key))
+}
+
+fn config(certificates: Arc<ByName>) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 /// Open ports.
@@ -120,9 +204,14 @@ pub(crate) struct Bound {
 }
 
 pub(crate) async fn bind(http: SocketAddr, also_http: &[SocketAddr], tls: SocketAddr) -> io::Result<Bound> {
+    let service_fabric = TcpListener::bind(SocketAddr::new(tls.ip(), 0)).await?;
     let (http, tls) = (TcpListener::bind(http).await?, TcpListener::bind(tls).await?);
-    let ports = Ports { http: reachable(http.local_addr()?), tls: tls.local_addr()?.port() };
-    let mut listeners = vec![(http, Door::Http), (tls, Door::Tls)];
+    let ports = Ports {
+        http: reachable(http.local_addr()?),
+        tls: tls.local_addr()?.port(),
+        service_fabric: service_fabric.local_addr()?.port(),
+    };
+    let mut listeners = vec![(http, Door::Http), (tls, Door::Tls), (service_fabric, Door::ServiceFabric)];
     for address in also_http {
         listeners.push((TcpListener::bind(address).await?, Door::Http));
     }
@@ -148,7 +237,7 @@ async fn admit(listener: &TcpListener, door: Door, connections: &AtomicU64, worl
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let entry = Entry { door, number: connections.fetch_add(1, Ordering::Relaxed) };
+        let entry = Entry { door, number: connections.fetch_add(1, Ordering::Relaxed), server_name: None };
         let world = Arc::clone(world);
         tokio::spawn(async move {
             let latency = Duration::from_millis(world.lock().settings.latency_ms);
@@ -166,18 +255,17 @@ async fn admit(listener: &TcpListener, door: Door, connections: &AtomicU64, worl
 struct Entry {
     door: Door,
     number: u64,
+    server_name: Option<String>,
 }
 
-async fn connection<S>(stream: S, entry: Entry, world: Arc<World>)
+async fn connection<S>(stream: S, mut entry: Entry, world: Arc<World>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let config = match entry.door {
-        Door::Http => return http(stream, entry, world).await,
-        Door::Tls => Arc::clone(&world.tls.0),
-    };
+    let Some(config) = world.tls.at(entry.door, &world) else { return http(stream, entry, world).await };
     // a client that does not trust the authority ends the handshake: its own affair
     if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+        entry.server_name = stream.get_ref().1.server_name().map(ToOwned::to_owned);
         http(stream, entry, world).await;
     }
 }
@@ -223,6 +311,7 @@ async fn read(request: hyper::Request<Incoming>, entry: Entry) -> io::Result<Req
         body,
         connection: entry.number,
         door: entry.door,
+        server_name: entry.server_name,
     })
 }
 
@@ -232,6 +321,13 @@ fn kind(request: &Request) -> &'static str {
     let host = request.host.as_str();
     match () {
         () if path.starts_with("/_emulator/") => "control",
+        () if request.door == Door::ServiceFabric => "service-fabric",
+        () if path.starts_with("/token-proxy/") => "token-proxy",
+        () if request.server_name.as_deref() == Some(TOKEN_PROXY_NAME) => "token-proxy",
+        () if path == "/azure-ml/token" => "azure-ml",
+        () if path == "/cloud-shell/oauth2/token" => "cloud-shell",
+        () if path.starts_with("/arc/") => "arc",
+        () if path.starts_with("/metadata/identity/") && request.base.ends_with(":40342") => "arc",
         () if path.starts_with("/metadata/identity/") => "imds",
         () if path == "/msi/token" => "app-service",
         () if path == "/automation/oauth2/token" => "automation",
@@ -273,6 +369,7 @@ async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
             body: String::from_utf8_lossy(&request.body[..request.body.len().min(64 << 10)]).into_owned(),
             connection: request.connection,
             tls: request.door != Door::Http,
+            server_name: request.server_name.clone(),
             status: 0,
             aadsts: None,
         };
@@ -318,6 +415,11 @@ fn route(kind: &str, request: &Request, world: &World) -> Answer {
         "blob" => blob::answer(request, world),
         "imds" => imds::answer(request, world),
         "app-service" => app_service::answer(request, world),
+        "arc" => arc::answer(request, world),
+        "token-proxy" => token_proxy::answer(request, world),
+        "azure-ml" => azure_ml::answer(request, world),
+        "cloud-shell" => cloud_shell::answer(request, world),
+        "service-fabric" => service_fabric::answer(request, world),
         "automation" => automation::answer(request, world),
         _ => answer(404, "text/plain", "nothing here"),
     }

@@ -10,7 +10,17 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{blob::Blob, keys::Key, message::Recorded, server::Tls};
+use crate::{
+    blob::Blob,
+    hosts::{
+        arc::{self, ArcAgent, ArcChallenge},
+        service_fabric::ServiceFabricCertificate,
+        token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
+    },
+    keys::Key,
+    message::Recorded,
+    server::Tls,
+};
 
 /// The tenant.
 pub const TENANT: &str = "22222222-2222-4222-8222-222222222222";
@@ -189,6 +199,16 @@ pub struct Settings {
     pub user_assigned: Vec<HostIdentity>,
     /// Whether App Service's endpoint of 2017 writes dates as on Windows.
     pub windows_dates: bool,
+    /// The directory that Azure Arc's agent writes its keys into.
+    pub arc_tokens: String,
+    /// What Azure Arc's agent asks the client to read.
+    pub arc_challenge: ArcChallenge,
+    /// Which of Azure Arc's agents it is.
+    pub arc_agent: ArcAgent,
+    /// Which certificate Service Fabric's endpoint shows.
+    pub service_fabric_certificate: ServiceFabricCertificate,
+    /// Which service accounts of the cluster may be which identities.
+    pub identity_bindings: Vec<IdentityBinding>,
 }
 
 impl Default for Settings {
@@ -204,6 +224,11 @@ impl Default for Settings {
             system_assigned: true,
             user_assigned: vec![HostIdentity::infra_prod(), HostIdentity::neighbour()],
             windows_dates: false,
+            arc_tokens: "/var/opt/azcmagent/tokens".to_owned(),
+            arc_challenge: ArcChallenge::Right,
+            arc_agent: ArcAgent::New,
+            service_fabric_certificate: ServiceFabricCertificate::Right,
+            identity_bindings: vec![IdentityBinding::of_pod()],
         }
     }
 }
@@ -323,6 +348,8 @@ pub struct State {
     pub identities: BTreeMap<String, ManagedIdentity>,
     /// Role assignments by their path, in lower case.
     pub assignments: BTreeMap<String, Value>,
+    /// What Azure Arc's agent has written.
+    pub arc: arc::Keys,
 }
 
 /// A user-assigned managed identity, as Azure Resource Manager has it.
@@ -344,6 +371,8 @@ pub struct Ports {
     pub http: SocketAddr,
     /// TLS.
     pub tls: u16,
+    /// Service Fabric's endpoint.
+    pub service_fabric: u16,
 }
 
 /// Everything.
@@ -395,6 +424,16 @@ impl World {
         format!("http://{}", self.ports.http)
     }
 
+    /// Service Fabric's endpoint.
+    pub fn service_fabric_url(&self) -> String {
+        format!("https://localhost:{}/metadata/identity/oauth2/token", self.ports.service_fabric)
+    }
+
+    /// The cluster's token proxy.
+    pub fn token_proxy_url(&self) -> String {
+        format!("https://localhost:{}/token-proxy", self.ports.tls)
+    }
+
     /// Base URL of a host that the emulator plays.
     pub fn url_of(&self, host: &str) -> String {
         match self.lock().settings.names {
@@ -441,6 +480,17 @@ impl World {
                 "system": HostIdentity::system(),
                 "infra-prod": HostIdentity::infra_prod(),
                 "a-neighbour": HostIdentity::neighbour(),
+            },
+            "service_fabric": {
+                "url": self.service_fabric_url(),
+                "port": self.ports.service_fabric,
+                "thumbprint": self.tls.thumbprint,
+            },
+            "token_proxy": {
+                "url": self.token_proxy_url(),
+                "server_name": TOKEN_PROXY_NAME,
+                "audience": IDENTITY_BINDING_AUDIENCE,
+                "ca_pem": self.tls.token_proxy_ca_pem,
             },
             "other_tenant": OTHER_TENANT,
             "other_application": OTHER_APPLICATION,
