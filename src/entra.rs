@@ -251,6 +251,11 @@ impl Error {
         hints
     }
 
+    /// Whether it has an AADSTS number, as everything has that Entra itself says.
+    pub fn has_code(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.code().is_some())
+    }
+
     /// The ids that Microsoft's support asks for, and where to read on.
     pub fn trace(&self) -> String {
         let Some(refusal) = self.refusal() else { return String::new() };

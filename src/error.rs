@@ -76,6 +76,9 @@ pub enum Error {
     /// The first of two exchanges.
     #[error("on the way through the managed identity in between: {0}")]
     Between(Box<Error>),
+    /// The exchange, where a cluster's token proxy makes it.
+    #[error("through the cluster's token proxy: {0}")]
+    TokenProxy(Box<Error>),
     /// Files of the login.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -140,7 +143,7 @@ impl Error {
             Self::Platform(platform::Error::Mask(_)) => 1,
             Self::Platform(platform::Error::ManagedIdentity(error)) => error.exit_code(),
             Self::Platform(platform::Error::Certificates { .. }) => 2,
-            Self::Between(error) => error.exit_code(),
+            Self::Between(error) | Self::TokenProxy(error) => error.exit_code(),
             Self::Platform(error) if error.is_network() => 5,
             Self::Platform(_) => 3,
             Self::Http(http::Error::NoRoots { .. }) => 2,
@@ -179,6 +182,7 @@ impl Error {
                 Hints::one("unset the variable to use the system's certificates, or name a PEM file")
             }
             Self::Http(_) => Hints::none(),
+            Self::TokenProxy(error) => through_token_proxy(error),
             Self::Entra { source, presented } => source.hints(presented),
             Self::State(error) => error.hints(),
             Self::Sink(error) => error.hints(),
@@ -199,7 +203,9 @@ impl Error {
     /// The error of the last try, where time ran out, and of the exchange that failed; else this one.
     fn last(&self) -> &Self {
         match self {
-            Self::Deadline { last: Some(last), .. } | Self::Between(last) => last.last(),
+            Self::Deadline { last: Some(last), .. } | Self::Between(last) | Self::TokenProxy(last) => {
+                last.last()
+            }
             other => other,
         }
     }
@@ -241,6 +247,26 @@ impl Error {
         }
         out.push_str(&self.references());
         out
+    }
+}
+
+/// What to do where a pod's cluster answers for Entra (Azure/AKS#4658; Microsoft Learn "Set up identity bindings on AKS").
+fn through_token_proxy(error: &Error) -> Hints {
+    match error {
+        Error::Entra { source: entra::Error::Http(http::Error::Certificate { .. }), .. } => Hints::one(
+            "AZURE_KUBERNETES_CA_FILE or AZURE_KUBERNETES_CA_DATA does not vouch for it under the name in \
+             AZURE_KUBERNETES_SNI_NAME: restart the pod, so that the cluster's webhook sets them anew",
+        ),
+        Error::Entra { source, presented } if source.is_refusal() && !source.has_code() => Hints::with_lines(
+            "bind the identity to this cluster (`az aks identity-binding create`), and let this pod's service account use it, by \
+             a ClusterRoleBinding to a ClusterRole with this rule:",
+            &[
+                "- apiGroups: [cid.wi.aks.azure.com]",
+                &format!("  resources: [\"{}\"]", presented.identity.client),
+                "  verbs: [use-managed-identity]",
+            ],
+        ),
+        error => error.hints(),
     }
 }
 

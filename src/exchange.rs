@@ -347,6 +347,11 @@ impl Exchange {
                 identity: identity.clone(),
             };
             let error = Error::Entra { source: error, presented: Box::new(presented) };
+            let is_first = hop.between.is_some() || self.via.is_none();
+            let error = match &self.platform {
+                Platform::IdentityBinding(_) if is_first => Error::TokenProxy(Box::new(error)),
+                _ => error,
+            };
             match wait {
                 Some(wait) => self.pause(error, wait).await,
                 None => return Err(error),

@@ -312,13 +312,17 @@ pub(crate) fn operator_token(world: &World) -> String {
     issue_to_operator(resource_manager_names(0)[0], world).jwt
 }
 
+/// The application that an operator has signed in with: the portal's, whose Cloud Shell it is (Microsoft Learn "Verify
+/// first-party Microsoft applications in sign-in reports").
+const PORTAL: &str = "b677c290-cf4b-4a8e-a60e-91ba650a4abe";
+
 /// A user's token.
 pub(crate) fn issue_to_operator(resource: &str, world: &World) -> Issued {
     let (at, lifetime) = (now(), 3_600);
     let jwt = world.entra.sign(&json!({
         "aud": resource, "iss": format!("https://sts.windows.net/{TENANT}/"),
-        "iat": at, "nbf": at, "exp": at + lifetime,
-        "idtyp": "user", "oid": OPERATOR_OBJECT, "sub": OPERATOR_OBJECT, "tid": TENANT, "ver": "1.0",
+        "iat": at, "nbf": at, "exp": at + lifetime, "appid": PORTAL, "idtyp": "user",
+        "oid": OPERATOR_OBJECT, "sub": OPERATOR_OBJECT, "tid": TENANT, "ver": "1.0",
     }));
     world.remember_secret(&jwt);
     Issued { jwt, at, lifetime }

@@ -194,7 +194,7 @@ fn entra() -> Vec<Scenario> {
         scenario("not yet valid", Gitlab, 4).job(JobOverrides { not_before: Some(3600), ..job() }),
         scenario("no credentials", Github, 4).set("AZURE_CLIENT_ID", world::BARE_IDENTITY),
         scenario("object id for client id", Github, 4).set("AZURE_CLIENT_ID", world::IDENTITY_OBJECT),
-        scenario("unknown tenant", Github, 4).set("AZURE_TENANT_ID", "fabrikam.onmicrosoft.com"),
+        scenario("unknown tenant", Github, 4).set("AZURE_TENANT_ID", "nowhere.onmicrosoft.com"),
         scenario("unknown resource", Github, 4).args(&["--scope", "https://nowhere.example"]),
         Scenario::entra("conditional access", 53_003, 4),
         Scenario::entra("unknown code", 123_456, 4),

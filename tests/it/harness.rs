@@ -281,6 +281,8 @@ macro_rules! assert_shown {
             filters => vec![
                 (r"azfed-[A-Za-z0-9]{12}", "azfed-<random>"),
                 (r"trace [0-9a-f-]{36} correlation [0-9a-f-]{36} \S+ \S+", "trace <id> correlation <id> <time>"),
+                (r"(localhost|sni\.ests\.aks):\d+", "$1:<port>"),
+                (r"(?:(azfed: .*; trying again in )\d+\.\d s\n)+", "${1}<wait> s\n"),
                 (r"until \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "until <time>"),
                 (r"trying again in \d+\.\d s", "trying again in <wait> s"),
                 (r"ghadelimiter_[0-9a-f-]{36}", "ghadelimiter_<random>"),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use azfed_emulator::{
-    Action, FederatedCredential, Host, Platform, Recorded,
+    Action, FederatedCredential, Host, JobOverrides, Platform, Recorded, ServiceFabricCertificate,
     world::{self, HostIdentity},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::harness::{self, Job, Outcome, assert_shown, status};
 
-/// How each endpoint is asked: host, kind, method, path, api-version, header, and the names of client, object and
-/// resource ids where it has them.
+/// How each endpoint is asked: its path, api-version and headers, and what it calls client, object and resource ids
+/// where it knows them.
 struct Form {
     host: Host,
     kind: &'static str,
@@ -22,7 +22,7 @@ struct Form {
     selectors: [Option<&'static str>; 3],
 }
 
-const FORMS: [Form; 4] = [
+const FORMS: [Form; 8] = [
     Form {
         host: Host::Imds,
         kind: "imds",
@@ -48,12 +48,44 @@ const FORMS: [Form; 4] = [
         selectors: [Some("client_id"), Some("object_id"), Some("mi_res_id")],
     },
     Form {
+        host: Host::AppService2017,
+        kind: "app-service",
+        path: "/msi/token",
+        version: "2017-09-01",
+        headers: &["secret"],
+        selectors: [Some("clientid"), None, None],
+    },
+    Form {
         host: Host::Automation,
         kind: "automation",
         path: "/automation/oauth2/token",
         version: "2019-08-01",
         headers: &["metadata", "x-identity-header"],
         selectors: [Some("client_id"), None, None],
+    },
+    Form {
+        host: Host::ServiceFabric,
+        kind: "service-fabric",
+        path: "/metadata/identity/oauth2/token",
+        version: "2019-07-01-preview",
+        headers: &["secret"],
+        selectors: [None, None, None],
+    },
+    Form {
+        host: Host::AzureMl,
+        kind: "azure-ml",
+        path: "/azure-ml/token",
+        version: "2017-09-01",
+        headers: &["secret"],
+        selectors: [Some("clientid"), None, None],
+    },
+    Form {
+        host: Host::CloudShell,
+        kind: "cloud-shell",
+        path: "/cloud-shell/oauth2/token",
+        version: "",
+        headers: &["metadata"],
+        selectors: [None, None, None],
     },
 ];
 
@@ -88,41 +120,147 @@ fn each_endpoint_is_asked_in_its_own_form() {
         let uami = HostIdentity::infra_prod();
         let ids = [&uami.client_id, &uami.object_id, &uami.resource_id];
         let flags = ["--client-id", "--object-id", "--resource-id"];
-        let choices = flags.iter().zip(ids).zip(form.selectors);
-        let own = (None, world::SYSTEM_IDENTITY_OBJECT, None);
-        let chosen = choices
-            .map(|((flag, id), name)| (Some((*flag, id.as_str(), name)), world::IDENTITY_OBJECT, name));
-        for (choice, object, selector) in std::iter::once(own).chain(chosen) {
+        let choices = flags.into_iter().zip(ids).zip(form.selectors);
+        let chosen = choices.map(|((flag, id), name)| Some((flag, id.as_str(), name)));
+        for choice in std::iter::once(None).chain(chosen) {
             let flags: Vec<&str> = choice.iter().flat_map(|(flag, id, _)| [*flag, *id]).collect();
             let arguments =
                 [&["token", "--scope", "https://vault.azure.net", "-v"], flags.as_slice()].concat();
             let before = asked(&job, form.kind).len();
-            if choice.is_some() && selector.is_none() {
+            if let Some((_, _, None)) = choice {
                 let outcome = job.run(&arguments);
                 assert_eq!(outcome.code, Some(2), "{} {}", form.kind, job.show(&outcome));
-                assert!(outcome.stderr.contains("pass `--client-id`"), "{}", outcome.stderr);
+                let way_out = ["pass `--client-id`", "leave the flag away"];
+                assert!(way_out.iter().any(|way| outcome.stderr.contains(way)), "{}", outcome.stderr);
                 assert_eq!(asked(&job, form.kind).len(), before, "asked in vain");
                 continue;
             }
             let outcome = ok(&job, &arguments);
             let token = claims(outcome.stdout.trim_end());
+            let object = match (form.host, choice) {
+                (Host::CloudShell, _) => world::OPERATOR_OBJECT,
+                (_, None) => world::SYSTEM_IDENTITY_OBJECT,
+                (_, Some(_)) => world::IDENTITY_OBJECT,
+            };
             assert_eq!(token["oid"], object, "{} {flags:?}", form.kind);
             assert_eq!(token["aud"], "https://vault.azure.net");
             let requests = asked(&job, form.kind);
             let [request] = &requests[before..] else { panic!("{requests:?}") };
-            assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", form.path));
-            let mut query = BTreeMap::from([
-                ("api-version".to_owned(), form.version.to_owned()),
-                ("resource".to_owned(), "https://vault.azure.net".to_owned()),
-            ]);
-            query.extend(choice.and_then(|(_, id, name)| Some((name?.to_owned(), id.to_owned()))));
-            assert_eq!(request.query.iter().cloned().collect::<BTreeMap<_, _>>(), query, "{}", form.kind);
+            assert_eq!(request.path, form.path);
+            let resource = ("resource".to_owned(), "https://vault.azure.net".to_owned());
             for header in form.headers {
                 assert!(request.headers.contains_key(*header), "{}: no {header}", form.kind);
             }
             assert!(!request.headers.contains_key("x-forwarded-for"));
+            if form.host == Host::CloudShell {
+                assert_eq!(
+                    (request.method.as_str(), &request.query, &request.form),
+                    ("POST", &vec![], &vec![resource])
+                );
+                continue;
+            }
+            let mut query = BTreeMap::from([("api-version".to_owned(), form.version.to_owned()), resource]);
+            query.extend(choice.and_then(|(_, id, name)| Some((name?.to_owned(), id.to_owned()))));
+            if choice.is_none() && form.host == Host::AzureMl {
+                // what the compute says is its own
+                query.insert("clientid".to_owned(), job.environment["DEFAULT_IDENTITY_CLIENT_ID"].clone());
+            }
+            assert_eq!(request.method, "GET");
+            assert_eq!(request.query.iter().cloned().collect::<BTreeMap<_, _>>(), query, "{}", form.kind);
+            assert_eq!(request.query.len(), query.len(), "{}", form.kind);
         }
     }
+}
+
+#[test]
+fn a_variable_for_others_does_not_choose_where_nobody_may() {
+    for host in [Host::ServiceFabric, Host::CloudShell] {
+        let mut job = Job::on(host);
+        job.set("AZURE_CLIENT_ID", world::IDENTITY);
+        ok(&job, &["token"]);
+    }
+}
+
+#[test]
+fn service_fabric_is_known_by_its_certificate() {
+    let job = Job::on(Host::ServiceFabric);
+    for certificate in [ServiceFabricCertificate::Wrong, ServiceFabricCertificate::Signed] {
+        job.emulator.set(|settings| settings.service_fabric_certificate = certificate);
+        // an authority that is trusted elsewhere counts for nothing here
+        let ca = job.path("ca.pem");
+        fs::write(&ca, job.emulator.ca_pem()).unwrap();
+        let outcome = Outcome::of(&job.command(&["token"]).env("SSL_CERT_FILE", &ca).output().unwrap());
+        assert_eq!((outcome.code, asked(&job, "service-fabric").len()), (Some(5), 0), "{}", outcome.stderr);
+        assert_shown!("service_fabric_with_another_certificate", job.show(&outcome));
+    }
+    for (variable, value) in [
+        ("IDENTITY_SERVER_THUMBPRINT", "abc"),
+        ("IDENTITY_ENDPOINT", "http://localhost:1/metadata/identity/oauth2/token"),
+    ] {
+        let mut job = Job::on(Host::ServiceFabric);
+        job.set(variable, value);
+        let outcome = job.run(&["token"]);
+        assert_eq!(outcome.code, Some(2), "{variable}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(&format!("azfed: error: {variable}: ")), "{}", outcome.stderr);
+    }
+    // as Windows shows it
+    let mut job = Job::on(Host::ServiceFabric);
+    let thumbprint = job.emulator.service_fabric_thumbprint().to_uppercase();
+    let pairs: Vec<&str> =
+        thumbprint.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap()).collect();
+    job.set("IDENTITY_SERVER_THUMBPRINT", &pairs.join(":"));
+    ok(&job, &["token"]);
+}
+
+/// A pod of a cluster with identity bindings.
+fn bound_pod(overrides: &JobOverrides) -> Job {
+    let mut job = Job::with(Platform::Kubernetes, overrides);
+    let host = job.emulator.host_env(Host::IdentityBinding);
+    job.environment.extend(host);
+    job
+}
+
+#[test]
+fn a_pods_token_goes_to_its_clusters_proxy() {
+    let of_binding = JobOverrides {
+        audience: Some(azfed_emulator::IDENTITY_BINDING_AUDIENCE.to_owned()),
+        ..JobOverrides::default()
+    };
+    let job = bound_pod(&of_binding);
+    let outcome = ok(&job, &["token", "-v"]);
+    assert_eq!(claims(outcome.stdout.trim_end())["oid"], world::IDENTITY_OBJECT);
+    assert_eq!((asked(&job, "token-proxy").len(), asked(&job, "entra.token").len()), (1, 0));
+    // Entra itself does not take it, so nobody else gets it: later steps ask azfed
+    let outcome = ok(&job, &["exec", "--", "/bin/sh", "-c", "/usr/bin/env"]);
+    assert!(outcome.stdout.contains("ARM_USE_MSI=true\n") && !outcome.stdout.contains("ARM_OIDC_REQUEST"));
+    assert!(
+        !outcome.stdout.contains("AZURE_FEDERATED_TOKEN_FILE") && !outcome.stdout.contains("TOKEN_PROXY")
+    );
+    for (name, change) in [
+        ("another name", ("AZURE_KUBERNETES_SNI_NAME", "localhost")),
+        ("no name", ("AZURE_KUBERNETES_SNI_NAME", "")),
+        ("another authority", ("AZURE_KUBERNETES_CA_DATA", job.emulator.ca_pem())),
+        ("no authority", ("AZURE_KUBERNETES_CA_DATA", "none")),
+        ("http", ("AZURE_KUBERNETES_TOKEN_PROXY", "http://127.0.0.1:1")),
+        ("two authorities", ("AZURE_KUBERNETES_CA_FILE", "/x")),
+    ] {
+        let outcome =
+            Outcome::of(&job.command(&["token", "--timeout", "3"]).env(change.0, change.1).output().unwrap());
+        assert_shown!(format!("identity_binding_with_{}", name.replace(' ', "_")), job.show(&outcome));
+        assert!([2, 4, 5].contains(&outcome.code.unwrap()), "{name}");
+    }
+    // the file instead of the data, and a pod that is not bound
+    let mut job = bound_pod(&of_binding);
+    let ca = job.path("proxy-ca.pem");
+    fs::write(&ca, &job.environment["AZURE_KUBERNETES_CA_DATA"]).unwrap();
+    job.unset("AZURE_KUBERNETES_CA_DATA");
+    job.set("AZURE_KUBERNETES_CA_FILE", &ca);
+    ok(&job, &["token"]);
+    let subject = JobOverrides { subject: Some("system:serviceaccount:ci:other".to_owned()), ..of_binding };
+    let job = bound_pod(&subject);
+    let outcome = job.run(&["token"]);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    assert_shown!("identity_binding_is_missing", job.show(&outcome));
 }
 
 #[test]
@@ -133,6 +271,12 @@ fn names_of_sources_say_the_same() {
         (Host::AppService, "app-service"),
         (Host::AppService, "managed-identity"),
         (Host::Automation, "automation"),
+        (Host::ServiceFabric, "service-fabric"),
+        (Host::ServiceFabric, "managed-identity"),
+        (Host::AzureMl, "azure-ml"),
+        (Host::AzureMl, "managed-identity"),
+        (Host::CloudShell, "cloud-shell"),
+        (Host::CloudShell, "managed-identity"),
     ] {
         let job = Job::on(host);
         ok(&job, &["token", "--source", source]);
