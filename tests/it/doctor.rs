@@ -467,7 +467,7 @@ fn entra_is_ill() {
         patient.check(name, code);
         assert_eq!(patient.login(), Some(code), "{name}");
     }
-    let patient = Patient::new(Github).set("AZURE_TENANT_ID", "fabrikam.onmicrosoft.com");
+    let patient = Patient::new(Github).set("AZURE_TENANT_ID", "nowhere.onmicrosoft.com");
     let report = patient.check("unknown tenant", 4);
     assert_eq!((status(&report, "entra"), status(&report, "exchange")), ("warning", "failed"));
     assert_eq!(patient.login(), Some(4));
