@@ -42,3 +42,11 @@ def map_names(emulator, directory):
     with open(hosts, "w", encoding="ascii") as file:
         file.write("127.0.0.1 localhost\n" + names)
     subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)
+
+
+def add_address(address, alias):
+    """Does what `ip address add` does on the loopback interface (netdevice(7), SIOCSIFADDR on an alias of it)."""
+    set_address = 0x8916
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        name = f"lo:{alias}".encode()
+        fcntl.ioctl(handle, set_address, struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton(address)))

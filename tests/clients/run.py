@@ -25,12 +25,20 @@ from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
 VAULT = "https://vault.azure.net"
 ARM = "https://management.azure.com"
-CASES = []
 
 
-def case(function):
-    CASES.append((function.__name__, function))
-    return function
+def case_list():
+    """A suite's cases, and what adds one."""
+    cases = []
+
+    def case(function):
+        cases.append((function.__name__, function))
+        return function
+
+    return cases, case
+
+
+CASES, case = case_list()
 
 
 class Context:

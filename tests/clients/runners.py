@@ -46,7 +46,7 @@ class Runner:
             os.makedirs(path, exist_ok=True)
         self.handed_over = {}
         self.masks = []
-        self.platform_environment = emulator.environment(self.platform, **job)
+        self.platform_environment = emulator.environment(self.platform, **job) if self.platform else {}
 
     def base(self):
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": self.home, "LANG": "C.UTF-8"}

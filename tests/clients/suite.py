@@ -10,14 +10,20 @@ import namespace
 from emulator import Emulator
 
 
-def run(arguments, cases, context_of):
-    """Each case is a name and a function of a context; one that returns a reason was skipped."""
+def run(arguments, cases, context_of, addresses=()):
+    """Each case is a name and a function of a context; one that returns a reason was skipped. The emulator also serves plain
+    http at `addresses`."""
     namespace.enter()
     passed, failed, skipped = 0, [], []
     with tempfile.TemporaryDirectory(prefix="azfed-test-") as root:
         namespace.bring_loopback_up()
         namespace.map_names(arguments.emulator, root)
-        emulator = Emulator(arguments.emulator, os.path.join(root, "emulator"))
+        options = []
+        for number, (address, port) in enumerate(addresses, 1):
+            if not address.startswith("127."):
+                namespace.add_address(address, number)
+            options += ["--also-listen", f"{address}:{port}"]
+        emulator = Emulator(arguments.emulator, os.path.join(root, "emulator"), *options)
         context = context_of(arguments, emulator, root)
         for name, test in cases:
             if arguments.names and not any(wanted in name for wanted in arguments.names):
