@@ -14,6 +14,7 @@
 mod azure;
 mod blob;
 mod control;
+mod echo;
 mod entra;
 mod hosts;
 mod issuers;
@@ -30,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+pub use echo::Spelling;
 pub use hosts::{
     Host,
     arc::{ArcAgent, ArcChallenge},

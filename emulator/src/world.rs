@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     blob::Blob,
+    echo::Spelling,
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
         service_fabric::ServiceFabricCertificate,
@@ -304,6 +305,13 @@ pub enum Action {
     Aadsts {
         /// The number.
         code: u32,
+    },
+    /// A refusal that repeats what the request authenticates itself with.
+    Echo {
+        /// The status.
+        status: u16,
+        /// How.
+        spelling: Spelling,
     },
     /// The right answer, but late.
     Delay {
