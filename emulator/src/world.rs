@@ -11,15 +11,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    aws::AwsFederation,
     blob::Blob,
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
         service_fabric::ServiceFabricCertificate,
         token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
     },
+    issuers::JobOverrides,
     keys::Key,
     message::Recorded,
     server::Tls,
+    workloads::{self, Workload},
 };
 
 /// The tenant.
@@ -209,6 +212,8 @@ pub struct Settings {
     pub service_fabric_certificate: ServiceFabricCertificate,
     /// Which service accounts of the cluster may be which identities.
     pub identity_bindings: Vec<IdentityBinding>,
+    /// Whether the AWS account lets its principals have tokens.
+    pub aws_federation: AwsFederation,
 }
 
 impl Default for Settings {
@@ -229,6 +234,7 @@ impl Default for Settings {
             arc_agent: ArcAgent::New,
             service_fabric_certificate: ServiceFabricCertificate::Right,
             identity_bindings: vec![IdentityBinding::of_pod()],
+            aws_federation: AwsFederation::Enabled,
         }
     }
 }
@@ -350,6 +356,8 @@ pub struct State {
     pub assignments: BTreeMap<String, Value>,
     /// What Azure Arc's agent has written.
     pub arc: arc::Keys,
+    /// What is different about the job of Google Cloud or AWS.
+    pub workload_job: JobOverrides,
 }
 
 /// A user-assigned managed identity, as Azure Resource Manager has it.
@@ -387,6 +395,8 @@ pub struct World {
     pub azure_devops: Key,
     pub kubernetes: Key,
     pub entra: Key,
+    /// The other CIs' and clouds'.
+    workloads: Vec<(Workload, Key)>,
     /// What opens the managed identity endpoints that have a secret.
     pub host_secret: String,
     state: Mutex<State>,
@@ -407,6 +417,7 @@ impl World {
             azure_devops: Key::new("azure-devops"),
             kubernetes: Key::new("kubernetes"),
             entra: Key::new("entra"),
+            workloads: Workload::keys(),
             host_secret,
         }
     }
@@ -458,8 +469,13 @@ impl World {
             KUBERNETES_ISSUER => Some(&self.kubernetes),
             issuer if issuer == vstoken_issuer() => Some(&self.azure_devops),
             issuer if is_exchange_issuer(issuer) => Some(&self.entra),
-            _ => None,
+            issuer => Workload::of_issuer(issuer).map(|workload| self.key_of_workload(workload)),
         }
+    }
+
+    /// The key of another CI's or cloud's issuer.
+    pub(crate) fn key_of_workload(&self, workload: Workload) -> &Key {
+        self.workloads.iter().find(|(other, _)| *other == workload).map(|(_, key)| key).unwrap()
     }
 
     pub fn describe(&self) -> Value {
@@ -492,6 +508,7 @@ impl World {
                 "audience": IDENTITY_BINDING_AUDIENCE,
                 "ca_pem": self.tls.token_proxy_ca_pem,
             },
+            "workloads": workloads::describe(),
             "other_tenant": OTHER_TENANT,
             "other_application": OTHER_APPLICATION,
             "settings": self.lock().settings,
@@ -540,6 +557,7 @@ fn first_credentials() -> Vec<FederatedCredential> {
             }
         }
     }
+    credentials.extend(workloads::first_credentials());
     // managed identities as the credentials of app registrations, within one cloud
     for (client_id, subject) in [
         (APPLICATION, SYSTEM_IDENTITY_OBJECT),
