@@ -37,6 +37,7 @@ pub use aws::AwsFederation;
 pub use hosts::{
     Host,
     arc::{ArcAgent, ArcChallenge},
+    azure_ml::AzureMlNames,
     service_fabric::ServiceFabricCertificate,
     token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
 };

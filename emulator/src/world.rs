@@ -15,6 +15,7 @@ use crate::{
     blob::Blob,
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
+        azure_ml::AzureMlNames,
         service_fabric::ServiceFabricCertificate,
         token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
     },
@@ -208,6 +209,8 @@ pub struct Settings {
     pub arc_challenge: ArcChallenge,
     /// Which of Azure Arc's agents it is.
     pub arc_agent: ArcAgent,
+    /// Whether Azure Machine Learning's endpoint wants an identity named in every request.
+    pub azure_ml_names: AzureMlNames,
     /// Which certificate Service Fabric's endpoint shows.
     pub service_fabric_certificate: ServiceFabricCertificate,
     /// Which service accounts of the cluster may be which identities.
@@ -232,6 +235,7 @@ impl Default for Settings {
             arc_tokens: "/var/opt/azcmagent/tokens".to_owned(),
             arc_challenge: ArcChallenge::Right,
             arc_agent: ArcAgent::New,
+            azure_ml_names: AzureMlNames::Required,
             service_fabric_certificate: ServiceFabricCertificate::Right,
             identity_bindings: vec![IdentityBinding::of_pod()],
             aws_federation: AwsFederation::Enabled,
