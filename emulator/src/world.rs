@@ -411,7 +411,7 @@ impl World {
         let (ca_pem, tls) = Tls::new();
         let host_secret = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
         Self {
-            state: Mutex::new(first_state(settings, &host_secret)),
+            state: Mutex::new(first_state(settings)),
             ports,
             ca_pem,
             tls,
@@ -432,7 +432,7 @@ impl World {
 
     pub fn reset(&self) {
         let mut state = self.lock();
-        *state = first_state(state.settings.clone(), &self.host_secret);
+        *state = first_state(state.settings.clone());
     }
 
     pub fn http_url(&self) -> String {
@@ -530,14 +530,8 @@ pub(crate) fn is_exchange_issuer(issuer: &str) -> bool {
     (0..CLOUDS.len()).any(|cloud| exchange_issuer(cloud) == issuer)
 }
 
-fn first_state(settings: Settings, host_secret: &str) -> State {
-    State {
-        settings,
-        credentials: first_credentials(),
-        identities: first_identities(),
-        secrets: vec![host_secret.to_owned()],
-        ..State::default()
-    }
+fn first_state(settings: Settings) -> State {
+    State { settings, credentials: first_credentials(), identities: first_identities(), ..State::default() }
 }
 
 fn first_credentials() -> Vec<FederatedCredential> {
