@@ -58,6 +58,9 @@ pub enum Command {
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
     Become(BecomeArgs),
+    /// What `exec` starts: waits for its end, and puts things in order where it was killed
+    #[command(hide = true)]
+    Watch,
     /// What `login` leaves running: renews the login until it is not needed any more
     #[command(hide = true)]
     Keep(KeepArgs),
@@ -75,6 +78,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Trust(_) => "trust",
             Self::Become(_) => "become",
+            Self::Watch => "watch",
             Self::Keep(_) => "keep",
         }
     }
@@ -685,6 +689,17 @@ pub enum Consumer {
     Az,
     /// Azure SDKs, kubelogin, AzCopy, azd
     Sdk,
+}
+
+impl Consumer {
+    /// Its name, for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Terraform => "Terraform",
+            Self::Az => "az",
+            Self::Sdk => "the Azure SDKs",
+        }
+    }
 }
 
 /// How later steps get the login.

@@ -192,6 +192,8 @@ pub mod names {
         pub const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
         /// The proxy for https, and its other spelling; it may hold a password.
         pub const HTTPS_PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+        /// The proxy for plain http, and its other spelling; it may hold a password.
+        pub const HTTP_PROXY: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
         /// The proxy for everything, and its other spelling; it may hold a password.
         pub const ALL_PROXY: [&str; 2] = ["ALL_PROXY", "all_proxy"];
         /// Hosts that no proxy is asked for, and its other spelling.
@@ -202,6 +204,8 @@ pub mod names {
     pub mod azfed {
         /// The directory of the last login.
         pub const LOGIN_DIR: &str = "AZFED_LOGIN_DIR";
+        /// The managed identity endpoint that an azfed around this process serves.
+        pub const ENDPOINT: &str = "AZFED_ENDPOINT";
     }
 }
 

@@ -83,6 +83,9 @@ impl Exchange {
             (None, _) => OfHost::default(),
         };
         let platform = Platform::detect(env, source, &target.audience, &of_host)?;
+        if via.is_some() && platform.managed_identity().is_some_and(|identity| identity.host.is_users()) {
+            return Err(config::Error::ViaUser.into());
+        }
         let mut arguments = platform.arguments();
         arguments.extend(source.via.iter().flat_map(|_| via_arguments(source)));
         // the host's own identity is the one in between: its token is the assertion already

@@ -410,6 +410,22 @@ impl Platform {
         }
     }
 
+    /// The variables that open it, and so every resource that its assertions open.
+    pub fn credentials(&self) -> Vec<&str> {
+        match self {
+            Self::GitHub(_) => {
+                vec![names::github::ID_TOKEN_REQUEST_URL, names::github::ID_TOKEN_REQUEST_TOKEN]
+            }
+            Self::AzureDevOps(_) => vec![names::azure_devops::ACCESS_TOKEN],
+            Self::GitLab(gitlab) => vec![&gitlab.variable],
+            Self::Stored(Stored::Variable(name, _)) => vec![name],
+            Self::Stored(Stored::File(_)) | Self::IdentityBinding(_) => {
+                vec![names::azure::FEDERATED_TOKEN_FILE]
+            }
+            Self::ManagedIdentity(identity) => identity.host.variables(),
+        }
+    }
+
     /// The host's identity, where it is that.
     pub fn managed_identity(&self) -> Option<&ManagedIdentity> {
         match self {
