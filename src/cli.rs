@@ -12,7 +12,7 @@ use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
         Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
-        SubscriptionId, TenantId, VariableName,
+        SubjectClaim, SubscriptionId, TenantId, VariableName,
     },
     trust,
 };
@@ -387,7 +387,7 @@ pub struct ApplyTrust {
 }
 
 /// What `azfed trust` prints.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct TrustOptions {
     /// For which tool
@@ -597,6 +597,11 @@ pub struct SourceArgs {
     #[arg(long, value_name = "GUID")]
     pub service_connection_id: Option<ServiceConnectionId>,
 
+    /// On Buildkite, the claim that is the subject: pipeline_id, cluster_id, queue_id, organization_id [default:
+    /// pipeline_id] [variable: BUILDKITE_OIDC_TOKEN_SUBJECT_CLAIM]
+    #[arg(long, value_name = "CLAIM")]
+    pub subject_claim: Option<SubjectClaim>,
+
     /// An identity between the OIDC token and `--client-id`, which is then an app registration that trusts it
     #[arg(long, value_name = "KIND")]
     pub via: Option<Between>,
@@ -627,16 +632,32 @@ pub struct SourceArgs {
 pub enum Source {
     /// The CI platform that this job runs on, else AZURE_FEDERATED_TOKEN_FILE, else the host's managed identity
     Auto,
-    /// GitHub Actions
+    /// GitHub Actions; Forgejo and Gitea Actions
     Github,
     /// GitLab CI
     Gitlab,
     /// Azure DevOps
     AzureDevops,
+    /// Buildkite
+    Buildkite,
+    /// CircleCI
+    Circleci,
+    /// HCP Terraform and Terraform Enterprise
+    HcpTerraform,
+    /// Spacelift
+    Spacelift,
+    /// Semaphore
+    Semaphore,
+    /// Codefresh
+    Codefresh,
     /// A file, as in Kubernetes pods
     File,
     /// An environment variable
     Env,
+    /// A workload on Google Cloud, by its service account; never chosen by itself
+    GoogleCloud,
+    /// A workload on AWS, by its IAM principal; never chosen by itself
+    Aws,
     /// A managed identity of the host that this runs on, whatever host it is
     ManagedIdentity,
     /// The same, of an Azure VM, scale set, container instance or node
@@ -659,7 +680,19 @@ impl Source {
     /// Whether it is the host itself, or the search for it that is left when there is no other mark.
     pub fn is_host(self) -> bool {
         match self {
-            Self::Github | Self::Gitlab | Self::AzureDevops | Self::File | Self::Env => false,
+            Self::Github
+            | Self::Gitlab
+            | Self::AzureDevops
+            | Self::Buildkite
+            | Self::Circleci
+            | Self::HcpTerraform
+            | Self::Spacelift
+            | Self::Semaphore
+            | Self::Codefresh
+            | Self::File
+            | Self::Env
+            | Self::GoogleCloud
+            | Self::Aws => false,
             Self::Auto
             | Self::ManagedIdentity
             | Self::Imds
