@@ -2,12 +2,18 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help texts, and terminals show no markup")]
 
+pub mod elsewhere;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use uuid::Uuid;
 
+use self::elsewhere::{
+    AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust, GoogleCloudTrust,
+    HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+};
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
@@ -202,6 +208,26 @@ pub enum TrustCommand {
     AzureDevops(AzureDevopsTrust),
     /// For pods with a service account
     Kubernetes(KubernetesTrust),
+    /// For jobs of Buildkite
+    Buildkite(BuildkiteTrust),
+    /// For jobs of a CircleCI project
+    Circleci(CircleciTrust),
+    /// For runs of a workspace of HCP Terraform or Terraform Enterprise: plan and apply
+    HcpTerraform(HcpTerraformTrust),
+    /// For runs of a stack or module of Spacelift
+    Spacelift(SpaceliftTrust),
+    /// For jobs of a Semaphore project
+    Semaphore(SemaphoreTrust),
+    /// For builds of a Codefresh pipeline
+    Codefresh(CodefreshTrust),
+    /// For jobs of a repository on Forgejo
+    Forgejo(ForgejoTrust),
+    /// For Google Cloud workloads with a service account
+    GoogleCloud(GoogleCloudTrust),
+    /// For AWS workloads with an IAM principal
+    Aws(AwsTrust),
+    /// Says why no credential can be for a step of Bitbucket Pipelines, and the way out
+    Bitbucket(BitbucketTrust),
     /// For the job that this runs in, from its OIDC token
     Here(HereTrust),
     /// Say which credential of a list matches a job, or how the nearest one differs; exit code 4 where none matches

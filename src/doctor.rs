@@ -578,7 +578,7 @@ fn shown(claims: &Claims) -> Vec<(&'static str, String)> {
         ("subject", claims.sub.clone()),
         ("audience", claims.aud.join(", ")),
     ];
-    rows.extend(subject::words(&claims.sub).map(|words| ("that is", words)));
+    rows.extend(subject::words(&claims.iss, &claims.sub).map(|words| ("that is", words)));
     rows
 }
 

@@ -554,6 +554,16 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Kubernetes(described) => {
             (Trust::kubernetes(described, &described.options)?, described.options.form)
         }
+        TrustCommand::Buildkite(described) => (Trust::buildkite(described)?, described.options.form),
+        TrustCommand::Circleci(described) => (Trust::circleci(described)?, described.options.form),
+        TrustCommand::HcpTerraform(described) => (Trust::hcp_terraform(described)?, described.options.form),
+        TrustCommand::Spacelift(described) => (Trust::spacelift(described)?, described.options.form),
+        TrustCommand::Semaphore(described) => (Trust::semaphore(described)?, described.options.form),
+        TrustCommand::Codefresh(described) => (Trust::codefresh(described)?, described.options.form),
+        TrustCommand::Forgejo(described) => (Trust::forgejo(described)?, described.options.form),
+        TrustCommand::GoogleCloud(described) => (Trust::google_cloud(described)?, described.options.form),
+        TrustCommand::Aws(described) => (Trust::aws(described)?, described.options.form),
+        TrustCommand::Bitbucket(_) => return Err(platform::Error::Bitbucket.into()),
         TrustCommand::Here(here) => {
             let cloud = CloudArgs {
                 cloud: here.options.cloud,
