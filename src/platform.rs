@@ -602,8 +602,8 @@ impl Platform {
             Self::Codefresh(Codefresh::Asking(asking)) => asking.fetch_assertion(http, audience, ui).await?,
             Self::GoogleCloud(google_cloud) => google_cloud.fetch_assertion(audience, ui).await?,
             Self::Aws(aws) => aws.fetch_assertion(http, audience, ui).await?,
+            Self::Spacelift(stored) => spacelift::fetch_assertion(stored, ui)?,
             Self::HcpTerraform(stored)
-            | Self::Spacelift(stored)
             | Self::Semaphore(stored)
             | Self::Codefresh(Codefresh::Ready(stored))
             | Self::Stored(stored) => stored.fetch_assertion(ui)?,

@@ -58,7 +58,7 @@ impl Buildkite {
             self.subject_claim.as_str(),
         ];
         let printed = self.program.run(&arguments, missing, refused).await?;
-        masked(ui, &printed, self.program.words)
+        masked(ui, &printed, &self.program.place())
     }
 }
 

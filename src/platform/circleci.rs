@@ -38,12 +38,12 @@ impl CircleCi {
         let claims = serde_json::json!({ "aud": audience.as_str() }).to_string();
         let arguments = ["run", "oidc", "get", "--claims", claims.as_str()];
         let printed = self.program.run(&arguments, || self.missing(), |_| refused()).await?;
-        masked(ui, &printed, self.program.words)
+        masked(ui, &printed, &self.program.place())
     }
 
     fn missing(&self) -> Hints {
         let hints = Hints::one(
-            "use an image with CircleCI's command line, or one of its own machines: they have it in every job",
+            "CircleCI puts its program on PATH in each job; a container that the job itself starts has none",
         );
         match &self.ready {
             Some(organization) => {

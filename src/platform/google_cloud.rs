@@ -8,7 +8,7 @@ use crate::{
     assertion::Assertion,
     env::{Env, names},
     error::Hints,
-    http::{Channel, host_channel},
+    http::{self, Channel, host_channel},
     identifiers::{Audience, Endpoint},
     secret::Secret,
     text,
@@ -46,11 +46,7 @@ impl GoogleCloud {
     pub(super) async fn fetch_assertion(&self, audience: &Audience, ui: &Ui) -> Result<Assertion, Error> {
         let endpoint = self.endpoint.with_query("audience", audience.as_str()).with_query("format", "full");
         let request = self.channel.get(&endpoint).header("Metadata-Flavor", "Google");
-        let answer = self
-            .channel
-            .send(&endpoint, request)
-            .await
-            .map_err(|source| Error::Http { issuer: NAME, source })?;
+        let answer = self.channel.send(&endpoint, request).await.map_err(absent)?;
         let body = String::from_utf8(answer.body).unwrap_or_default();
         if answer.status != 200 {
             let is_page = body.trim_start().starts_with('<');
@@ -63,6 +59,21 @@ impl GoogleCloud {
             });
         }
         masked(ui, &Secret::new(body), NAME)
+    }
+}
+
+/// Where nothing answers, there is none, and asking again helps nobody.
+fn absent(source: http::Error) -> Error {
+    match source {
+        http::Error::Unreachable { host, reason } => Error::NotGranted {
+            issuer: NAME,
+            missing: format!("{host}: {reason}"),
+            hints: Hints::one(
+                "Compute Engine, GKE, Cloud Run and Cloud Build have one at 169.254.169.254, unless GCE_METADATA_HOST names \
+                 another; elsewhere leave `--source` away",
+            ),
+        },
+        source => Error::Http { issuer: NAME, source },
     }
 }
 

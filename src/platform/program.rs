@@ -20,7 +20,7 @@ const LONGEST_WORDS: usize = 16 << 10;
 pub(super) struct Program {
     name: &'static str,
     /// What it is called for, in messages.
-    pub(super) words: &'static str,
+    words: &'static str,
     variables: Vec<(String, Secret)>,
 }
 
@@ -46,6 +46,11 @@ impl Program {
     /// The names of these variables.
     pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
         self.variables.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// What it prints, for messages.
+    pub(super) fn place(&self) -> String {
+        format!("what `{}` printed", self.words)
     }
 
     /// What it prints.
