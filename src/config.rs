@@ -10,8 +10,8 @@ use crate::{
     error::Hints,
     identifiers::{Audience, Authority, ClientId, Invalid, Scope, SubscriptionId, TenantId},
     managed_identity::{self, Selector},
-    platform,
-    ui::Runner,
+    platform::{self, Platform},
+    ui::{Runner, Ui},
 };
 
 const CLIENT_ID_HINT: &str = "the client id is the identity's, and no secret: `az identity show --name <identity> \
@@ -204,6 +204,8 @@ pub struct Target {
     pub authority: Authority,
     /// The audience that assertions are asked for.
     pub audience: Audience,
+    /// Whether a flag says so.
+    pub audience_is_chosen: bool,
 }
 
 /// `azfed login`, as meant.
@@ -567,7 +569,19 @@ impl Target {
                     .filter(|authority| Cloud::of_authority(authority).is_none_or(|of| of == cloud))
             })
             .unwrap_or_else(|| cloud.authority());
-        Ok(Self { cloud, authority, audience: args.audience.clone().unwrap_or_else(|| cloud.audience()) })
+        Ok(Self {
+            cloud,
+            authority,
+            audience: args.audience.clone().unwrap_or_else(|| cloud.audience()),
+            audience_is_chosen: args.audience.is_some(),
+        })
+    }
+
+    /// The same, with the audience of a platform that lets nobody choose, unless a flag says another.
+    #[must_use]
+    pub fn on(&self, platform: &Platform, ui: &Ui) -> Self {
+        let fixed = if self.audience_is_chosen { None } else { platform.fixed_audience(ui) };
+        Self { audience: fixed.unwrap_or_else(|| self.audience.clone()), ..self.clone() }
     }
 }
 

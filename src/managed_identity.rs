@@ -513,9 +513,10 @@ impl Error {
     pub fn hints(&self) -> Hints {
         match self {
             Self::Absent { assumed: true, .. } => Hints::one(
-                "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD, AZURE_FEDERATED_TOKEN_FILE, IDENTITY_ENDPOINT, MSI_ENDPOINT, \
-                 Azure Arc's agent and Azure's instance metadata service; elsewhere, name the OIDC token with \
-                 `--assertion-file PATH` or `--assertion-env NAME`",
+                "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD and the marks of other CI platforms, AZURE_FEDERATED_TOKEN_FILE, \
+                 IDENTITY_ENDPOINT, MSI_ENDPOINT, Azure Arc's agent and Azure's instance metadata service; elsewhere, name the \
+                 OIDC token with `--assertion-file PATH` or `--assertion-env NAME`; on Google Cloud and AWS, say `--source \
+                 google-cloud` or `--source aws`",
             ),
             Self::Absent { .. } => Hints::one(
                 "Azure VMs, scale sets and container instances have one; in a container, its network must reach \

@@ -16,6 +16,7 @@ use crate::{
     cli::{
         ApplyTrust, Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs,
         IdentityArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
+        TrustOptions,
     },
     cloud::{Cloud, CloudName},
     config::{self, Login, Target, Token},
@@ -27,6 +28,7 @@ use crate::{
     exec,
     export::{self, Before, Granted, Hosted, Plan, Served, azure_cli::UserSettings},
     http::Http,
+    identifiers::Audience,
     identity_map::IdentityMap,
     keeper::{self, Handed, Keeper, Orders},
     managed_identity::Host,
@@ -369,7 +371,7 @@ async fn plan_and_keep(
     }
     let plan = export::plan(login, granted, (assertion, exchange.issuer()), &before, path);
     // a file that others rotate is renewed where the user says so; a platform that mints, unless the user says no
-    let wanted = login.keep_fresh.unwrap_or_else(|| exchange.platform().endpoint().is_some());
+    let wanted = login.keep_fresh.unwrap_or_else(|| exchange.platform().is_kept_fresh());
     if !(wanted && renewable && plan.is_renewable()) {
         return Ok((plan, None));
     }
@@ -552,14 +554,25 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Kubernetes(described) => {
             (Trust::kubernetes(described, &described.options)?, described.options.form)
         }
+        TrustCommand::Buildkite(described) => (Trust::buildkite(described)?, described.options.form),
+        TrustCommand::Circleci(described) => (Trust::circleci(described)?, described.options.form),
+        TrustCommand::HcpTerraform(described) => (Trust::hcp_terraform(described)?, described.options.form),
+        TrustCommand::Spacelift(described) => (Trust::spacelift(described)?, described.options.form),
+        TrustCommand::Semaphore(described) => (Trust::semaphore(described)?, described.options.form),
+        TrustCommand::Codefresh(described) => (Trust::codefresh(described)?, described.options.form),
+        TrustCommand::Forgejo(described) => (Trust::forgejo(described)?, described.options.form),
+        TrustCommand::GoogleCloud(described) => (Trust::google_cloud(described)?, described.options.form),
+        TrustCommand::Aws(described) => (Trust::aws(described)?, described.options.form),
+        TrustCommand::Bitbucket(_) => return Err(platform::Error::Bitbucket.into()),
         TrustCommand::Here(here) => {
             let cloud = CloudArgs {
                 cloud: here.options.cloud,
                 authority_host: None,
                 audience: here.options.audience.clone(),
             };
-            let claims = claims_of_this_job(&cloud, &here.source, env, ui).await?;
-            (Trust::of_claims(&claims.iss, &claims.sub, &here.options)?, here.options.form)
+            let (claims, audience) = claims_of_this_job(&cloud, &here.source, env, ui).await?;
+            let options = TrustOptions { audience: Some(audience), ..here.options.clone() };
+            (Trust::of_claims(&claims.iss, &claims.sub, &options)?, options.form)
         }
         TrustCommand::Check(check) => return check_trust(check, env, ui).await,
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
@@ -568,15 +581,17 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
     Ok(0)
 }
 
+/// What this job's OIDC token says, and the audience that its credential must have.
 async fn claims_of_this_job(
     cloud: &CloudArgs,
     source: &SourceArgs,
     env: &Env,
     ui: &Rc<Ui>,
-) -> Result<Claims, Error> {
+) -> Result<(Claims, Audience), Error> {
     let target = Target::resolve(cloud, env)?;
     let exchange = Exchange::prepare(env, source, &target, None, ui)?;
-    Ok(exchange.within(config::timeout(source), exchange.assertion()).await?.claims)
+    let assertion = exchange.within(config::timeout(source), exchange.assertion()).await?;
+    Ok((assertion.claims, exchange.audience().clone()))
 }
 
 /// Compares a list of credentials with a job: 0 where one matches, else 4, as Entra's refusal would be.
@@ -586,8 +601,8 @@ async fn check_trust(check: &CheckTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, E
         let audience = Target::resolve(&check.cloud, env)?.audience.to_string();
         nearest::Presented { issuer: issuer.clone(), subject: subject.clone(), audience }
     } else {
-        let claims = claims_of_this_job(&check.cloud, &check.source, env, ui).await?;
-        nearest::Presented::of(&claims, &Target::resolve(&check.cloud, env)?.audience)
+        let (claims, audience) = claims_of_this_job(&check.cloud, &check.source, env, ui).await?;
+        nearest::Presented::of(&claims, &audience)
     };
     let outcome = nearest::compare(&presented, &credentials);
     sink::stdout(&(outcome.render().join("\n") + "\n"))?;
