@@ -51,19 +51,16 @@ impl Ui {
     /// command of the job's, a progress meter. So a line break goes ahead, in the same write. The agent of Azure DevOps
     /// finds a command anywhere.
     pub fn mask(&self, secrets: &[&Secret]) -> std::io::Result<()> {
-        let mut commands = String::new();
-        match self.runner {
+        let command = |secret: &&Secret| match self.runner {
+            Runner::GitHub => format!("::add-mask::{}\n", github_data(secret.expose())),
+            _ => format!("##vso[task.setsecret]{}\n", azure_devops_data(secret.expose())),
+        };
+        let break_before = match self.runner {
+            Runner::GitHub => "\n",
+            Runner::AzureDevOps => "",
             Runner::Silent => return Ok(()),
-            Runner::GitHub => commands.push('\n'),
-            Runner::AzureDevOps => {}
-        }
-        for secret in secrets {
-            let value = secret.expose();
-            commands += &match self.runner {
-                Runner::AzureDevOps => format!("##vso[task.setsecret]{}\n", azure_devops_data(value)),
-                _ => format!("::add-mask::{}\n", github_data(value)),
-            };
-        }
+        };
+        let commands = break_before.to_owned() + &secrets.iter().map(command).collect::<String>();
         let commands = Secret::new(commands);
         match self.mask_stream {
             MaskStream::Stdout => write_now(&mut std::io::stdout().lock(), &commands),

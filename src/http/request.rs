@@ -70,6 +70,13 @@ impl Request {
         self
     }
 
+    /// A body as it is, which holds no secret.
+    #[must_use]
+    pub fn body(mut self, body: String) -> Self {
+        self.builder = self.builder.body(body);
+        self
+    }
+
     /// A JSON body, which holds no secret.
     #[must_use]
     pub fn json<T: Serialize + ?Sized>(mut self, body: &T) -> Self {

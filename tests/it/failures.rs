@@ -400,7 +400,7 @@ fn what_a_server_repeats_is_not_shown() {
                 job.emulator.reset();
                 job.fault(kind, 0, Action::Echo { status, spelling });
                 for command in commands {
-                    let outcome = job.run(&[&["-v"], *command, &["--timeout", "1"]].concat().as_slice()[..]);
+                    let outcome = job.run(&[&["-v"], *command, &["--timeout", "1"]].concat());
                     let what = format!("{kind} {spelling:?} {status} {command:?}: {}", outcome.all());
                     assert_ne!(outcome.code, Some(0), "{what}");
                     assert!(outcome.all().contains('…'), "{what}");
