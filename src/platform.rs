@@ -687,7 +687,7 @@ impl Platform {
 fn masked(ui: &Ui, token: &Secret, place: &str) -> Result<Assertion, Error> {
     let token = Secret::new(token.expose().trim().to_owned());
     if !token.expose().is_empty() {
-        ui.mask(&token).map_err(Error::Mask)?;
+        ui.mask(&[&token]).map_err(Error::Mask)?;
     }
     Assertion::parse(&token).map_err(|malformed| Error::Malformed { place: place.to_owned(), malformed })
 }

@@ -41,7 +41,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    aws, azure, blob, control, entra,
+    aws, azure, blob, control, echo, entra,
     hosts::{
         app_service, arc, automation, azure_ml, cloud_shell, imds,
         service_fabric::{self, ServiceFabricCertificate},
@@ -423,6 +423,7 @@ async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
             Ok(route(kind, &request, world))
         }
         Some(Action::Aadsts { code }) => Ok(entra::refusal(code, &request, "")),
+        Some(Action::Echo { status, spelling }) => Ok(echo::refuse(status, spelling, kind, &request)),
         Some(action) => misbehave(action),
         None => Ok(route(kind, &request, world)),
     };
@@ -504,7 +505,9 @@ fn misbehave(action: Action) -> io::Result<Answer> {
         Action::Redirect { status, to } => with(answer(status, "", ""), "location", &to),
         Action::Huge => answer(200, JSON, vec![b' '; 10_000_000]),
         Action::SlowDrip => scripted((0..600).map(|_| Some(" ".into())).collect(), Duration::from_secs(1)),
-        Action::Delay { .. } | Action::Aadsts { .. } => answer(500, "text/plain", "not a misbehaviour"),
+        Action::Delay { .. } | Action::Aadsts { .. } | Action::Echo { .. } => {
+            answer(500, "text/plain", "not a misbehaviour")
+        }
     })
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     aws::AwsFederation,
     blob::Blob,
+    echo::Spelling,
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
         azure_ml::AzureMlNames,
@@ -329,6 +330,13 @@ pub enum Action {
     Aadsts {
         /// The number.
         code: u32,
+    },
+    /// A refusal that repeats what the request authenticates itself with.
+    Echo {
+        /// The status.
+        status: u16,
+        /// How.
+        spelling: Spelling,
     },
     /// The right answer, but late.
     Delay {
