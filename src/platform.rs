@@ -559,6 +559,12 @@ impl Platform {
             Self::AzureDevOps(_) => vec![names::azure_devops::ACCESS_TOKEN],
             Self::Buildkite(_) => vec![names::buildkite::AGENT_ACCESS_TOKEN],
             Self::CircleCi(_) => vec![names::circleci::OIDC_TOKEN_V2, names::circleci::OIDC_TOKEN],
+            // a step before may have left one
+            Self::Codefresh(_) => vec![
+                names::codefresh::OIDC_REQUEST_URL,
+                names::codefresh::OIDC_REQUEST_TOKEN,
+                names::codefresh::ID_TOKEN,
+            ],
             Self::Stored(Stored::File(_)) | Self::IdentityBinding(_) => {
                 vec![names::azure::FEDERATED_TOKEN_FILE]
             }

@@ -47,7 +47,7 @@ pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
 pub use server::HOSTS;
 pub use workloads::Workload;
-pub use world::{Action, Fault, FederatedCredential, HostIdentity, Names, Settings};
+pub use world::{Action, Fault, FederatedCredential, HostIdentity, Names, Settings, TlsCertificate};
 
 use world::World;
 
