@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
-        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
+        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, RoleScope, Scope, ServiceConnectionId,
         SubscriptionId, TenantId, VariableName,
     },
     trust,
@@ -368,9 +368,9 @@ pub struct ApplyTrust {
     /// Role to assign to the identity
     #[arg(long, value_name = "NAME", requires = "scope")]
     pub role: Option<String>,
-    /// Where, as a resource id: /subscriptions/…
+    /// Where, as a resource id: /subscriptions/…, or a management group's
     #[arg(long, value_name = "RESOURCE-ID", requires = "role")]
-    pub scope: Option<String>,
+    pub scope: Option<RoleScope>,
     /// Do it
     #[arg(long)]
     pub yes: bool,
