@@ -33,7 +33,8 @@ impl Hint {
         if self.lines.iter().all(|line| text::inert(line) == *line) {
             return Self { text, lines: self.lines.clone() };
         }
-        Self { text: by_hand(&text), lines: Vec::new() }
+        let why = "; by hand, as a log would cut or change what there is to paste";
+        Self { text: format!("{}{why}", text.trim_end_matches(':')), lines: Vec::new() }
     }
 }
 

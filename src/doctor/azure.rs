@@ -105,10 +105,13 @@ impl<'a> ResourceManager<'a> {
     /// The subscriptions that the caller has a role in.
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
         let endpoint = self.base.join("subscriptions").with_query("api-version", SUBSCRIPTIONS_VERSION);
-        let list = self.list(endpoint).await?;
-        let subscriptions =
-            list.into_iter().filter_map(|value| serde_json::from_value::<Subscription>(value).ok());
-        Ok(subscriptions.filter(|one| one.subscription_id.parse::<SubscriptionId>().is_ok()).collect())
+        // what is no id would lead elsewhere in a path, and may be of any length
+        let subscription = |value| {
+            let one: Subscription = serde_json::from_value(value).ok()?;
+            let id: SubscriptionId = one.subscription_id.parse().ok()?;
+            Some(Subscription { subscription_id: id.to_string(), ..one })
+        };
+        Ok(self.list(endpoint).await?.into_iter().filter_map(subscription).collect())
     }
 
     /// The identity with a client id, in the first of these subscriptions that has it.
