@@ -310,7 +310,7 @@ impl Presented {
         let words = if self.is_managed_identitys() {
             Some(format!("the managed identity with object id {}", self.claims.sub))
         } else {
-            subject::words(&self.claims.sub)
+            subject::words(&self.claims.iss, &self.claims.sub)
         };
         if let Some(words) = words {
             let _ = writeln!(out, "    that is   {}", text::one_line(&words));

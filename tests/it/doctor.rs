@@ -678,10 +678,20 @@ fn what_is_pasted_is_what_is_meant() {
 fn an_answer_that_is_no_object_is_no_panic() {
     let long = serde_json::json!({ "value": [{ "subscriptionId": "x".repeat(70_000) }] }).to_string();
     let padded = " ".repeat(70_000) + world::SUBSCRIPTION;
-    let padded = serde_json::json!({ "value": [{ "subscriptionId": padded, "state": "Disabled" }] }).to_string();
-    for body in
-        ["[]", "\"x\"", "1", "true", "null", "{}", r#"{"value":1}"#, r#"{"value":[1,"x",[],null]}"#, &long]
-    {
+    let padded =
+        serde_json::json!({ "value": [{ "subscriptionId": padded, "state": "Disabled" }] }).to_string();
+    for body in [
+        "[]",
+        "\"x\"",
+        "1",
+        "true",
+        "null",
+        "{}",
+        r#"{"value":1}"#,
+        r#"{"value":[1,"x",[],null]}"#,
+        &long,
+        &padded,
+    ] {
         for more in [&["--json"][..], &["--json", "--with-arm"]] {
             let patient = Patient::new(Github).operator().fault(
                 "arm",

@@ -16,4 +16,5 @@ mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod outputs;
+mod platforms;
 mod trust;
