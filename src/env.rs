@@ -150,6 +150,8 @@ pub mod names {
         pub const MSI_SECRET: &str = "MSI_SECRET";
         /// Azure Machine Learning: the identity that is meant where none is named.
         pub const DEFAULT_IDENTITY_CLIENT_ID: &str = "DEFAULT_IDENTITY_CLIENT_ID";
+        /// Set in every pod: the API server of its cluster.
+        pub const KUBERNETES_SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
         /// Another base URL of the instance metadata service.
         pub const POD_IDENTITY_AUTHORITY_HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
         /// Automation: the account's id, in a runbook's sandbox.

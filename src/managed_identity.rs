@@ -89,6 +89,8 @@ pub enum Error {
         host: &'static str,
         /// Whether nothing but the lack of everything else spoke for it.
         assumed: bool,
+        /// Whether this is a pod.
+        pod: bool,
         /// What was found instead.
         reason: String,
     },
@@ -512,6 +514,10 @@ impl Error {
     /// The next steps.
     pub fn hints(&self) -> Hints {
         match self {
+            Self::Absent { assumed: true, pod: true, .. } => Hints::one(
+                "this is a pod: on AKS, set the label `azure.workload.identity/use: \"true\"` on it, and let it run as the \
+                 service account that the identity trusts; on other clusters, project a token and name its file: docs/sources.md",
+            ),
             Self::Absent { assumed: true, .. } => Hints::one(
                 "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD and the marks of other CI platforms, AZURE_FEDERATED_TOKEN_FILE, \
                  IDENTITY_ENDPOINT, MSI_ENDPOINT, Azure Arc's agent and Azure's instance metadata service; elsewhere, name the \

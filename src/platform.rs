@@ -557,12 +557,15 @@ impl Platform {
                 vec![names::github::ID_TOKEN_REQUEST_URL, names::github::ID_TOKEN_REQUEST_TOKEN]
             }
             Self::AzureDevOps(_) => vec![names::azure_devops::ACCESS_TOKEN],
-            Self::GitLab(gitlab) => vec![&gitlab.variable],
-            Self::Stored(Stored::Variable(name, _)) => vec![name],
+            Self::Buildkite(_) => vec![names::buildkite::AGENT_ACCESS_TOKEN],
+            Self::CircleCi(_) => vec![names::circleci::OIDC_TOKEN_V2, names::circleci::OIDC_TOKEN],
             Self::Stored(Stored::File(_)) | Self::IdentityBinding(_) => {
                 vec![names::azure::FEDERATED_TOKEN_FILE]
             }
-            Self::ManagedIdentity(identity) => identity.host.variables(),
+            // what opens them is not for this alone
+            Self::GoogleCloud(_) | Self::Aws(_) | Self::ManagedIdentity(_) => Vec::new(),
+            Self::GitLab(gitlab) => vec![&gitlab.variable],
+            _ => self.variables(),
         }
     }
 
@@ -662,6 +665,7 @@ impl Platform {
             Self::GitLab(_) => gitlab::declare(audience),
             Self::HcpTerraform(_) => hcp_terraform::ask_for(audience),
             Self::Codefresh(_) => codefresh::obtain(audience),
+            Self::Stored(stored) if stored.is_service_accounts_own() => stored::project(audience),
             Self::Spacelift(_) | Self::Semaphore(_) => Hints::one(
                 "the platform gives all its tokens this audience: leave `--audience` away, and give the federated credential \
                  the platform's",
