@@ -473,6 +473,10 @@ fn a_comment_has_no_command_in_it() {
         ),
         "{printed}"
     );
+    let forgejo = ["forgejo", "--server", "https://x; touch y", "--repo", "o/r", "--branch", "main"];
+    let outcome = trust(&forgejo);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(!outcome.stdout.contains(" https://x; touch y"), "{}", outcome.stdout);
 }
 
 #[test]
