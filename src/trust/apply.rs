@@ -257,7 +257,7 @@ impl<'a> ResourceManager<'a> {
         loop {
             let request =
                 if method == "PUT" { self.channel.put(&endpoint) } else { self.channel.get(&endpoint) };
-            let mut request = request.bearer_auth(self.token.expose()).header("accept", "application/json");
+            let mut request = request.bearer(&self.token).header("accept", "application/json");
             if let Some(body) = body {
                 request = request.json(body);
             }
