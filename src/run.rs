@@ -202,7 +202,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Runs a command; the exit code is the child's, where there is one.
 async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     match command {
-        Command::Login(args) => interruptible(login(args, env, ui)).await?,
+        Command::Login(args) => interruptible(Box::pin(login(args, env, ui))).await?,
         Command::Exec(args) => return exec(args, env, ui).await,
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
