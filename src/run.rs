@@ -703,7 +703,7 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
         ui.info("nothing was changed: say `--yes` to go on");
         return Ok(0);
     }
-    let ids = manager.apply(plan).await?;
+    let ids = manager.apply(plan, &wanted).await?;
     let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
     sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
     Ok(0)
