@@ -475,7 +475,7 @@ impl Examination<'_> {
             step
         };
         match step.status() {
-            Status::Failed => step.hints(&create(claims, target, whose.as_ref())),
+            Status::Failed => step.hints(&create(claims, target, self.identity(), whose.as_ref())),
             _ => step,
         }
     }
@@ -672,11 +672,24 @@ fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error:
 }
 
 /// The command that creates the credential that is missing, with the names that are known by now.
-fn create(claims: &Claims, target: &Target, whose: Option<&ManagedIdentity>) -> error::Hints {
+fn create(
+    claims: &Claims,
+    target: &Target,
+    identity: Option<&Identity>,
+    whose: Option<&ManagedIdentity>,
+) -> error::Hints {
+    let fix = "correct that credential if no other job needs it, or add one for this job:";
+    let Some(whose) = whose else {
+        // whose the credentials in a file are, az knows
+        return identity.map_or_else(error::Hints::none, |identity| {
+            let (claims, audience) = (claims.clone(), target.audience.clone());
+            error::Presented { claims, audience, identity: identity.clone() }.create_hints(fix)
+        });
+    };
     let options = TrustOptions {
         form: Form::Az,
-        identity: whose.map(|whose| whose.name.clone()),
-        resource_group: whose.map(|whose| whose.resource_group.clone()),
+        identity: Some(whose.name.clone()),
+        resource_group: Some(whose.resource_group.clone()),
         name: None,
         cloud: None,
         audience: Some(target.audience.clone()),
@@ -686,10 +699,7 @@ fn create(claims: &Claims, target: &Target, whose: Option<&ManagedIdentity>) -> 
         Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.render(Form::Az));
     let Ok(command) = command else { return error::Hints::none() };
     let lines: Vec<&str> = command.lines().filter(|line| !line.starts_with('#')).collect();
-    error::Hints::with_lines(
-        "correct that credential if no other job needs it, or add one for this job:",
-        &lines,
-    )
+    error::Hints::with_lines(fix, &lines)
 }
 
 /// The comparison, in the light of what Entra said.

@@ -47,6 +47,13 @@ impl Hints {
         self
     }
 
+    /// These and one more sentence, with lines to paste.
+    #[must_use]
+    pub fn and_lines(mut self, text: impl Into<String>, lines: &[String]) -> Self {
+        self.0.push(Hint { text: text.into(), lines: lines.to_vec() });
+        self
+    }
+
     /// Each hint.
     pub fn iter(&self) -> impl Iterator<Item = &Hint> {
         self.0.iter()
@@ -299,26 +306,48 @@ impl Presented {
         self.claims.oid.as_ref() == Some(&self.claims.sub)
     }
 
-    /// The command that creates the federated credential that this job needs.
-    pub fn create_command(&self) -> Vec<String> {
-        let word = |value: &str| text::shell_word(&text::one_line(value));
-        if self.is_managed_identitys() {
-            let parameters = serde_json::json!({
-                "name": "<name>",
-                "issuer": text::one_line(&self.claims.iss),
-                "subject": text::one_line(&self.claims.sub),
-                "audiences": [self.audience.as_str()],
-            });
-            return vec![
-                format!("az ad app federated-credential create --id {} \\", self.identity.client),
-                format!("  --parameters {}", text::shell_word(&parameters.to_string())),
-            ];
+    /// How to create the federated credential that this job needs: commands that run as they stand, pasted into a POSIX
+    /// shell. No word of them is the job's but in quotes, and none of them ends the shell that they are pasted into.
+    pub fn create_hints(&self, fix: &str) -> Hints {
+        let (issuer, subject) = (&self.claims.iss, &self.claims.sub);
+        // what a log cannot show as it is would create another credential than this job's
+        if [issuer, subject].iter().any(|claim| claim.is_empty() || text::one_line(claim) != **claim) {
+            return Hints::one(format!(
+                "{} by hand: no command here can hold its issuer and subject as they are",
+                fix.trim_end_matches(':')
+            ));
         }
-        vec![
-            "az identity federated-credential create --identity-name <identity> --resource-group <group> \\"
+        let name = trust::name_of(issuer, subject);
+        let client = self.identity.client.as_str().to_ascii_lowercase();
+        let word = text::shell_word;
+        let parameters = serde_json::json!({
+            "name": name,
+            "issuer": issuer,
+            "subject": subject,
+            "audiences": [self.audience.as_str()],
+        });
+        let application = [
+            format!("az ad app federated-credential create --id {client} \\"),
+            format!("  --parameters {}", word(&parameters.to_string())),
+        ];
+        if self.is_managed_identitys() {
+            return Hints::with_lines(fix, &application.each_ref().map(String::as_str));
+        }
+        let lines = [
+            format!(
+                "az identity list --query \"[?clientId=='{client}'].[name,resourceGroup,id]\" --output tsv | {{"
+            ),
+            "  if read -r identity group id".to_owned(),
+            "  then az identity federated-credential create --identity-name \"$identity\" --resource-group \"$group\" \\"
                 .to_owned(),
-            format!("  --name <name> --issuer {} \\", word(&self.claims.iss)),
-            format!("  --subject {} --audiences {}", word(&self.claims.sub), word(self.audience.as_str())),
-        ]
+            format!("    --name {name} --issuer {} \\", word(issuer)),
+            format!("    --subject {} --audiences {}", word(subject), word(self.audience.as_str())),
+            format!(
+                "  else echo 'az finds no managed identity {client} in this subscription: az account set --subscription its own' >&2"
+            ),
+            "  fi; }".to_owned(),
+        ];
+        Hints::with_lines(fix, &lines.each_ref().map(String::as_str))
+            .and_lines("the same where that client id is an app registration's:", &application)
     }
 }

@@ -338,12 +338,11 @@ impl Trust {
         let issuer = if issuer.is_empty() { Err(Error::Claim("issuer")) } else { plain("issuer", issuer) }?;
         let subject =
             if subject.is_empty() { Err(Error::Claim("subject")) } else { plain("subject", subject) }?;
-        let last = subject.rsplit([':', '/']).next().unwrap_or_default();
         Self::new(
             vec![Job {
-                name: format!("azfed-{last}"),
+                name: name_of(&issuer, &subject),
                 issuer,
-                subject: subject.clone(),
+                subject,
                 identity: None,
                 anchor: None,
             }],
@@ -719,6 +718,14 @@ fn credential_name(wanted: &str) -> String {
     let name = name.trim_start_matches(['-', '_']);
     let name: String = name.chars().take(120).collect();
     if name.len() < 3 { format!("job-{name}") } else { name }
+}
+
+/// A name for the credential of a job that is known by its claims alone. Azure overwrites a credential of the same name:
+/// so it is another one for another job, whatever the last part of its subject is (RFC 9562, version 5).
+pub fn name_of(issuer: &str, subject: &str) -> String {
+    let last = subject.rsplit([':', '/']).next().unwrap_or_default();
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer} {subject}").as_bytes()).simple().to_string();
+    format!("{:.110}-{:.8}", credential_name(&format!("azfed-{last}")), id)
 }
 
 /// A name that Terraform takes for a resource.

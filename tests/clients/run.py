@@ -9,6 +9,7 @@ import argparse
 import base64
 import contextlib
 import glob
+import itertools
 import json
 import os
 import re
@@ -76,6 +77,13 @@ def spellings(secret):
         encoded = base64.b64encode(b" " * offset + secret.encode()).decode()
         yield encoded[4:-4]
     yield urllib.parse.quote(secret, safe="")
+
+
+def pasted(stderr):
+    """The lines below the first hint of a message that have to be pasted."""
+    lines = iter(stderr.splitlines())
+    next(line for line in lines if line.startswith("azfed: hint: ") and line.endswith(":"))
+    return "".join(line + "\n" for line in itertools.takewhile(lambda line: line.startswith("    "), lines))
 
 
 def leaks(emulator, text):
@@ -515,18 +523,20 @@ def az_creates_what_trust_prints_and_the_job_logs_in(context):
             assert (checked.code, checked.stdout) == (0, f"the credential `printed-{number}` matches\n"), checked.show()
             login(job)
             job.run("logout")
-        # what a failed login prints, with the three names put in
+        # what a failed login prints, pasted as it stands into a shell that reads line after line
         job = context.job(GitHub, subject="repo:contoso/infra:ref:refs/heads/wrong")
         failed = job.run("login", *WHO)
         assert failed.code == 4, failed.show()
-        lines = iter(failed.stderr.splitlines())
-        first = next(line for line in lines if line.lstrip().startswith("az identity federated-credential create"))
-        command = "\n".join([first, next(lines), next(lines)])
-        for placeholder, value in (("<identity>", "infra-prod"), ("<group>", "contoso-prod"), ("<name>", "pasted")):
-            command = command.replace(placeholder, value)
-        expect(execute(["sh", "-c", command], {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"}), command)
+        shell = {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"}
+        created = expect(execute(["sh"], shell, stdin=pasted(failed.stderr)), "the pasted commands")
+        assert json.loads(created)["subject"] == "repo:contoso/infra:ref:refs/heads/wrong", created
         login(job)
         job.run("logout")
+        # a client id that is no managed identity's: it says so, and changes nothing
+        refused = job.run("login", "--client-id", APPLICATION, "--tenant-id", TENANT)
+        assert refused.code == 4, refused.show()
+        nothing = execute(["sh"], shell, stdin=pasted(refused.stderr) + "echo still here\n")
+        assert nothing.stdout == "still here\n" and f"no managed identity {APPLICATION} in this subscription" in nothing.stderr, nothing.show()
         # the same by azfed itself, with az as the operator's login
         applied = operator.run("trust", "apply", file, "--subscription-id", SUBSCRIPTION, "--resource-group", "contoso-prod",
                                "--identity", "infra-apply", "--location", "westeurope", "--yes", PATH=path)
@@ -545,7 +555,7 @@ def refused_on(kind):
         assert outcome.code == 4, outcome.show()
         code = "AADSTS7002137" if kind is AzureDevOps else "AADSTS700213"
         assert outcome.stderr.count(f"azfed: error: Microsoft Entra refused this job's token ({code})") == 1, outcome.show()
-        for part in ("  presented by this job", "az identity federated-credential create", f"docs/errors.md#{code.lower()}"):
+        for part in ("  presented by this job", "then az identity federated-credential create", f"docs/errors.md#{code.lower()}"):
             assert part in outcome.stderr, outcome.show()
         check_no_leak(context.emulator, runner, outcome)
         check_nothing_left(runner)
