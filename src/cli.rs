@@ -356,12 +356,12 @@ pub struct ApplyTrust {
     /// Subscription of the identity
     #[arg(long, value_name = "GUID")]
     pub subscription_id: SubscriptionId,
-    /// Resource group of the identity, which must be there
+    /// Resource group of the identity, which must be there [default: the one that the file names]
     #[arg(long, value_name = "NAME")]
-    pub resource_group: String,
-    /// Name of the user-assigned managed identity
+    pub resource_group: Option<String>,
+    /// Name of the user-assigned managed identity [default: each credential's own, as the file names it]
     #[arg(long, value_name = "NAME")]
-    pub identity: String,
+    pub identity: Option<String>,
     /// Where to make the identity, if it is not there
     #[arg(long, value_name = "REGION")]
     pub location: Option<String>,

@@ -19,6 +19,19 @@ pub struct Credential {
     pub subject: Option<String>,
     /// Audiences; Entra takes one.
     pub audiences: Vec<String>,
+    /// Whose it is to be, where `azfed trust --as json` says so.
+    pub owner: Owner,
+}
+
+/// The identity that a credential is for, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name.
+    pub identity: Option<String>,
+    /// Its resource group.
+    pub resource_group: Option<String>,
+    /// Its client id.
+    pub client_id: Option<String>,
 }
 
 /// What a job presents.
@@ -315,6 +328,11 @@ fn credential(number: usize, value: &Value) -> Result<Credential, String> {
     if subject.is_none() && !has_expression {
         return Err(wrong("subject"));
     }
+    // az writes a resource group too, and ARM an id: of where the credential is, and not of where it is to be
+    let own = |name: &str| value.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+    let owner = Owner { identity: own("identity"), resource_group: None, client_id: own("clientId") };
+    let is_owned = owner.identity.is_some() || owner.client_id.is_some();
+    let owner = Owner { resource_group: own("resourceGroup").filter(|_| is_owned), ..owner };
     let audiences =
         properties.get("audiences").and_then(Value::as_array).ok_or_else(|| wrong("audiences"))?;
     Ok(Credential {
@@ -323,6 +341,7 @@ fn credential(number: usize, value: &Value) -> Result<Credential, String> {
             .and_then(Value::as_str)
             .map_or_else(|| format!("credential {}", number + 1), ToOwned::to_owned),
         issuer: text("issuer").ok_or_else(|| wrong("issuer"))?,
+        owner,
         subject,
         audiences: audiences.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
     })
@@ -345,6 +364,7 @@ mod tests {
             issuer: issuer.to_owned(),
             subject: Some(subject.to_owned()),
             audiences: vec![audience.to_owned()],
+            owner: Owner::default(),
         }
     }
 
@@ -575,6 +595,10 @@ mod tests {
         let arm = r#"{"value":[{"name":"one","properties":{"issuer":"i","subject":"s","audiences":["a"]}}]}"#;
         let expected = vec![configured("i", "s", "a")];
         assert_eq!(read(az).unwrap(), expected);
+        let ours = r#"[{"name":"one","issuer":"i","subject":"s","audiences":["a"],"identity":"d","resourceGroup":"g","clientId":"c"}]"#;
+        let some = |text: &str| Some(text.to_owned());
+        let owner = Owner { identity: some("d"), resource_group: some("g"), client_id: some("c") };
+        assert_eq!(read(ours).unwrap(), [Credential { owner, ..configured("i", "s", "a") }]);
         assert_eq!(read(arm).unwrap(), expected);
         assert_eq!(read(r#"{"name":"one","issuer":"i","subject":"s","audiences":["a"]}"#).unwrap(), expected);
         let flexible = r#"[{"name":"f","issuer":"i","subject":null,"audiences":["a"],"claimsMatchingExpression":{"value":"x"}}]"#;

@@ -592,27 +592,42 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
             .parse()
             .map_err(|invalid| config::Error::Variable { variable: "--resource-manager", invalid })?,
     };
-    let wanted = apply::Wanted {
-        subscription: args.subscription_id.clone(),
-        resource_group: args.resource_group.clone(),
-        identity: args.identity.clone(),
-        location: args.location.clone(),
-        credentials: read_credentials(&args.file)?,
-        role: args.role.clone().zip(args.scope.clone()),
-    };
+    let identities = apply::by_identity(
+        args.identity.as_deref(),
+        args.resource_group.as_deref(),
+        read_credentials(&args.file)?,
+    )?;
+    if args.role.is_some() && identities.len() > 1 {
+        return Err(apply::Error::RoleForSeveral(identities.len()).into());
+    }
     let token = apply::operators_token(resource.resource()).await?;
     ui.mask(&token).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
     let http = Http::new(env, [&base])?;
     let manager = apply::ResourceManager::new(base, &http, token, ui)?;
-    let plan = manager.plan(&wanted).await?;
-    sink::stdout(&(plan.lines().join("\n") + "\n"))?;
-    if !args.yes && !plan.is_done() {
+    // every plan before the first write: what cannot be done changes nothing
+    let mut plans = Vec::new();
+    for (identity, resource_group, credentials) in identities {
+        let wanted = apply::Wanted {
+            subscription: args.subscription_id.clone(),
+            resource_group,
+            identity,
+            location: args.location.clone(),
+            credentials,
+            role: args.role.clone().zip(args.scope.clone()),
+        };
+        plans.push((manager.plan(&wanted).await?, wanted));
+    }
+    let lines: Vec<&str> = plans.iter().flat_map(|(plan, _)| plan.lines()).map(String::as_str).collect();
+    sink::stdout(&(lines.join("\n") + "\n"))?;
+    if !args.yes && plans.iter().any(|(plan, _)| !plan.is_done()) {
         ui.info("nothing was changed: say `--yes` to go on");
         return Ok(0);
     }
-    let ids = manager.apply(plan).await?;
-    let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
-    sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    for (plan, wanted) in plans {
+        let ids = manager.apply(plan).await?;
+        let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
+        sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    }
     Ok(0)
 }
 

@@ -16,6 +16,7 @@ use crate::{
     cli::{AzureDevopsTrust, Form, GithubTrust, GitlabTrust, KubernetesTrust, TrustOptions},
     error::Hints,
     identity_map::IdentityMap,
+    nearest::Owner,
     subject::{self, Context, Repository},
     text,
 };
@@ -46,6 +47,9 @@ pub enum Error {
     /// More than one identity can have.
     #[error("{0} credentials are needed, and an identity can have {MOST}")]
     TooMany(usize),
+    /// More than one Bicep file can reach.
+    #[error("the identities are in several resource groups ({}), and a Bicep file is for one", text::one_line(.0))]
+    SeveralGroups(String),
     /// A claim that is missing.
     #[error("this job's OIDC token has no {0}")]
     Claim(&'static str),
@@ -58,6 +62,10 @@ impl Error {
             Self::TooMany(_) => Hints::one(
                 "use an identity for each environment, or for each few branches; environments need one credential however \
                  many branches deploy to them",
+            ),
+            Self::SeveralGroups(_) => Hints::one(
+                "`--resource-group` is the group of entries that name none; `--as arm` prints one template with a deployment for each group; `--as az` and `terraform` name each \
+                 identity's own",
             ),
             Self::Part { reason, .. } if *reason == WILDCARD => Hints::one(
                 "name each environment, branch and tag; a GitHub environment covers every branch that may deploy to it",
@@ -84,10 +92,8 @@ pub struct Credential {
     pub audience: String,
     /// In place of the subject: what claims must be (flexible credentials).
     pub expression: Option<String>,
-    /// Name of the identity that it is for.
-    pub identity: String,
-    /// The identity's resource group.
-    pub resource_group: String,
+    /// The identity that it is for, as far as that is known.
+    pub owner: Owner,
 }
 
 impl Credential {
@@ -125,12 +131,12 @@ struct Job {
     subject: String,
     /// The claim that a flexible credential must name beside the subject, and its value.
     anchor: Option<(&'static str, u64)>,
-    /// Name and resource group of its identity, where a map has them.
-    identity: Option<(String, Option<String>)>,
+    /// Its identity, where a map has it.
+    identity: Option<Owner>,
 }
 
 /// What a job runs for, and which identity it is.
-type Wanted = (Context, Option<(String, Option<String>)>);
+type Wanted = (Context, Option<Owner>);
 
 /// Every entry of a map: its context by what GitHub puts into the subject first.
 fn wanted_by(map: &IdentityMap, is_gitlab: bool) -> Result<Vec<Wanted>, Error> {
@@ -149,8 +155,12 @@ fn wanted_by(map: &IdentityMap, is_gitlab: bool) -> Result<Vec<Wanted>, Error> {
         } else {
             Context::PullRequest
         };
-        let name = entry.identity.clone().unwrap_or_else(|| format!("IDENTITY-{}", entry.client_id()));
-        Ok((context, Some((name, entry.resource_group.clone()))))
+        let owner = Owner {
+            identity: entry.identity.clone(),
+            resource_group: entry.resource_group.clone(),
+            client_id: Some(entry.client_id().to_owned()),
+        };
+        Ok((context, Some(owner)))
     });
     wanted.collect()
 }
@@ -339,13 +349,7 @@ impl Trust {
         let subject =
             if subject.is_empty() { Err(Error::Claim("subject")) } else { plain("subject", subject) }?;
         Self::new(
-            vec![Job {
-                name: name_of(&issuer, &subject),
-                issuer,
-                subject,
-                identity: None,
-                anchor: None,
-            }],
+            vec![Job { name: name_of(&issuer, &subject), issuer, subject, identity: None, anchor: None }],
             options,
         )
     }
@@ -355,25 +359,24 @@ impl Trust {
         let single = jobs.len() == 1;
         let mut credentials: Vec<Credential> = Vec::new();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let group = |own: Option<String>| {
-            own.or_else(|| options.resource_group.clone()).unwrap_or_else(|| PLACEHOLDERS[1].to_owned())
-        };
         for job in jobs {
             for value in [&job.issuer, &job.subject] {
                 if value.chars().count() > LONGEST {
                     return Err(part("the job", value, "is longer than the 600 characters that Entra takes"));
                 }
             }
-            let (identity, own_group) = job.identity.unwrap_or_else(|| {
-                (options.identity.clone().unwrap_or_else(|| PLACEHOLDERS[0].to_owned()), None)
-            });
+            let mut owner = job
+                .identity
+                .unwrap_or_else(|| Owner { identity: options.identity.clone(), ..Owner::default() });
+            owner.resource_group = owner.resource_group.or_else(|| options.resource_group.clone());
             let is_same = |other: &Credential| {
-                (&other.identity, &other.issuer, &other.subject) == (&identity, &job.issuer, &job.subject)
+                is_one(&other.owner, &owner) && (&other.issuer, &other.subject) == (&job.issuer, &job.subject)
             };
             if credentials.iter().any(is_same) {
                 continue;
             }
-            *counts.entry(identity.clone()).or_default() += 1;
+            *counts.entry(format!("{}/{}", group_of(&owner), name_in(&owner)).to_lowercase()).or_default() +=
+                1;
             let wanted = match &options.name {
                 Some(name) if single => name.clone(),
                 Some(name) => format!("{name}-{}", job.name),
@@ -394,8 +397,7 @@ impl Trust {
                 issuer: job.issuer,
                 subject: job.subject,
                 audience: options.audience(),
-                identity,
-                resource_group: group(own_group),
+                owner,
             });
         }
         match counts.values().max() {
@@ -411,12 +413,24 @@ impl Trust {
         Ok(Self { credentials, notes })
     }
 
-    /// The identities, in the order of their first credential, with their resource groups.
-    fn identities(&self) -> Vec<(&str, &str)> {
-        let mut found: Vec<(&str, &str)> = Vec::new();
+    /// The identities, in the order of their first credential.
+    fn identities(&self) -> Vec<&Owner> {
+        let mut found: Vec<&Owner> = Vec::new();
         for credential in &self.credentials {
-            if !found.iter().any(|(name, _)| *name == credential.identity) {
-                found.push((&credential.identity, &credential.resource_group));
+            if !found.iter().any(|owner| is_one(owner, &credential.owner)) {
+                found.push(&credential.owner);
+            }
+        }
+        found
+    }
+
+    /// Their resource groups, in the same order.
+    fn groups(&self) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        for owner in self.identities() {
+            let group = group_of(owner);
+            if !found.iter().any(|other| other.eq_ignore_ascii_case(group)) {
+                found.push(group);
             }
         }
         found
@@ -424,7 +438,7 @@ impl Trust {
 
     /// `login`, then `login2`, and so on.
     fn label(&self, credential: &Credential) -> String {
-        match self.identities().iter().position(|(name, _)| *name == credential.identity) {
+        match self.identities().iter().position(|owner| is_one(owner, &credential.owner)) {
             None | Some(0) => "login".to_owned(),
             Some(number) => format!("login{}", number + 1),
         }
@@ -447,6 +461,9 @@ impl Trust {
             }
             Form::Terraform => self.terraform(5),
             Form::TerraformAzurerm4 => self.terraform(4),
+            Form::Bicep if self.groups().len() > 1 => {
+                return Err(Error::SeveralGroups(self.groups().join(", ")));
+            }
             Form::Bicep => self.bicep(),
             Form::Arm => self.arm(),
             Form::Json => self.json(),
@@ -459,8 +476,8 @@ impl Trust {
         for note in &self.notes {
             let _ = writeln!(out, "{mark} {}", text::one_line(note));
         }
-        let is_open = |value: &str| PLACEHOLDERS.iter().any(|placeholder| value.starts_with(placeholder));
-        if self.identities().iter().any(|(name, group)| is_open(name) || is_open(group)) {
+        let is_open = |owner: &&Owner| owner.identity.is_none() || owner.resource_group.is_none();
+        if self.identities().iter().any(is_open) {
             let _ = writeln!(
                 out,
                 "{mark} Put in the identity and its resource group, or say --identity and --resource-group."
@@ -481,8 +498,8 @@ impl Trust {
             let _ = writeln!(
                 out,
                 "az identity federated-credential create --identity-name {} --resource-group {} \\\n  --name {} --issuer {} \\\n  {} \\\n  --audiences {}",
-                word(&credential.identity),
-                word(&credential.resource_group),
+                word(&name_in(&credential.owner)),
+                word(group_of(&credential.owner)),
                 word(&credential.name),
                 word(&credential.issuer),
                 credential.expression.as_ref().map_or_else(
@@ -501,14 +518,14 @@ impl Trust {
             out,
             "# For the azurerm provider, version {azurerm}. One credential after the other: Azure answers 409 to two writes on one identity at a time."
         );
-        for (number, (name, group)) in self.identities().into_iter().enumerate() {
+        for (number, owner) in self.identities().into_iter().enumerate() {
             let label = if number == 0 { "login".to_owned() } else { format!("login{}", number + 1) };
             let _ = write!(
                 out,
                 "{}data \"azurerm_user_assigned_identity\" \"{label}\" {{\n  name                = {}\n  resource_group_name = {}\n}}\n",
                 if number == 0 { "" } else { "\n" },
-                hcl(name),
-                hcl(group)
+                hcl(&name_in(owner)),
+                hcl(group_of(owner))
             );
         }
         let mut last: Option<String> = None;
@@ -544,16 +561,20 @@ impl Trust {
 
     fn bicep(&self) -> String {
         let mut out = self.comments("//");
-        out.push_str(
-            "// az deployment group create --resource-group <the identity's group> --template-file <this file>\n",
-        );
-        for (number, (name, _)) in self.identities().into_iter().enumerate() {
+        for group in self.groups() {
+            let _ = writeln!(
+                out,
+                "// az deployment group create --resource-group {} --template-file <this file>",
+                text::shell_word(group)
+            );
+        }
+        for (number, owner) in self.identities().into_iter().enumerate() {
             let label = if number == 0 { "login".to_owned() } else { format!("login{}", number + 1) };
             let _ = write!(
                 out,
                 "{}resource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {{\n  name: {}\n}}\n",
                 if number == 0 { "" } else { "\n" },
-                bicep(name)
+                bicep(&name_in(owner))
             );
         }
         let mut last: Option<String> = None;
@@ -588,35 +609,62 @@ impl Trust {
     }
 
     fn arm(&self) -> String {
+        const SCHEMA: &str =
+            "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#";
+        let template = |resources: Vec<serde_json::Value>| json!({ "$schema": SCHEMA, "contentVersion": "1.0.0.0", "resources": resources });
+        let groups = self.groups();
+        let mut outer = match groups.as_slice() {
+            [group] => template(self.arm_resources(group)),
+            // one deployment for each group: an identity's credentials are where it is
+            groups => template(
+                groups
+                    .iter()
+                    .enumerate()
+                    .map(|(number, group)| {
+                        json!({
+                            "type": "Microsoft.Resources/deployments",
+                            "apiVersion": "2022-09-01",
+                            "name": format!("{:.64}", credential_name(&format!("azfed-{}-{group}", number + 1))),
+                            "resourceGroup": literal(group),
+                            "properties": {
+                                "mode": "Incremental",
+                                "expressionEvaluationOptions": { "scope": "inner" },
+                                "template": template(self.arm_resources(group)),
+                            },
+                        })
+                    })
+                    .collect(),
+            ),
+        };
+        let mut notes = self.notes.clone();
+        notes.push(format!(
+            "az deployment group create --resource-group {} --template-file <this file>",
+            text::shell_word(groups.first().unwrap_or(&PLACEHOLDERS[1]))
+        ));
+        outer["metadata"] = json!({ "notes": notes });
+        format!("{outer:#}\n")
+    }
+
+    fn arm_resources(&self, group: &str) -> Vec<serde_json::Value> {
         const TYPE: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials";
         let mut last: Option<(String, String)> = None;
-        let resources: Vec<_> = self
-            .credentials
-            .iter()
-            .map(|credential| {
-                let depends: Vec<String> = last
-                    .iter()
-                    .map(|(identity, name)| {
-                        format!("[resourceId('{TYPE}', {}, {})]", arm(identity), arm(name))
-                    })
-                    .collect();
-                last = Some((credential.identity.clone(), credential.name.clone()));
-                json!({
-                    "type": TYPE,
-                    "apiVersion": credential.api_version(),
-                    "name": format!("{}/{}", credential.identity, credential.name),
-                    "properties": credential.properties(literal),
-                    "dependsOn": depends,
-                })
+        let here = self.credentials.iter().filter(|one| group_of(&one.owner).eq_ignore_ascii_case(group));
+        here.map(|credential| {
+            let identity = name_in(&credential.owner);
+            let depends: Vec<String> = last
+                .iter()
+                .map(|(identity, name)| format!("[resourceId('{TYPE}', {}, {})]", arm(identity), arm(name)))
+                .collect();
+            last = Some((identity.clone(), credential.name.clone()));
+            json!({
+                "type": TYPE,
+                "apiVersion": credential.api_version(),
+                "name": literal(&format!("{identity}/{}", credential.name)),
+                "properties": credential.properties(literal),
+                "dependsOn": depends,
             })
-            .collect();
-        let template = json!({
-            "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
-            "contentVersion": "1.0.0.0",
-            "metadata": { "notes": self.notes },
-            "resources": resources,
-        });
-        format!("{template:#}\n")
+        })
+        .collect()
     }
 
     fn json(&self) -> String {
@@ -626,11 +674,40 @@ impl Trust {
             .map(|credential| {
                 let mut one = credential.properties(str::to_owned);
                 one["name"] = json!(credential.name);
+                let owner = &credential.owner;
+                for (name, value) in [
+                    ("identity", &owner.identity),
+                    ("resourceGroup", &owner.resource_group),
+                    ("clientId", &owner.client_id),
+                ] {
+                    if let Some(value) = value {
+                        one[name] = json!(value);
+                    }
+                }
                 one
             })
             .collect();
         format!("{:#}\n", json!(list))
     }
+}
+
+/// The identity's name, or what stands for it.
+fn name_in(owner: &Owner) -> String {
+    match (&owner.identity, &owner.client_id) {
+        (Some(name), _) => name.clone(),
+        (None, Some(client_id)) => format!("{}-{client_id}", PLACEHOLDERS[0]),
+        (None, None) => PLACEHOLDERS[0].to_owned(),
+    }
+}
+
+/// Its resource group, or what stands for it.
+fn group_of(owner: &Owner) -> &str {
+    owner.resource_group.as_deref().unwrap_or(PLACEHOLDERS[1])
+}
+
+/// Whether they are the same identity: Azure's names have no letter case.
+fn is_one(one: &Owner, other: &Owner) -> bool {
+    name_in(one).eq_ignore_ascii_case(&name_in(other)) && group_of(one).eq_ignore_ascii_case(group_of(other))
 }
 
 fn part(flag: &'static str, value: &str, reason: &'static str) -> Error {
@@ -724,7 +801,8 @@ fn credential_name(wanted: &str) -> String {
 /// so it is another one for another job, whatever the last part of its subject is (RFC 9562, version 5).
 pub fn name_of(issuer: &str, subject: &str) -> String {
     let last = subject.rsplit([':', '/']).next().unwrap_or_default();
-    let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer} {subject}").as_bytes()).simple().to_string();
+    let id =
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer} {subject}").as_bytes()).simple().to_string();
     format!("{:.110}-{:.8}", credential_name(&format!("azfed-{last}")), id)
 }
 

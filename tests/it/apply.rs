@@ -44,6 +44,14 @@ impl Operator {
         outcome
     }
 
+    /// Each credential to the identity that its entry names, unless the arguments name one.
+    fn apply_each(&self, credentials: &str, arguments: &[&str]) -> Outcome {
+        fs::write(self.job.path("credentials.json"), credentials).unwrap();
+        let base = self.job.emulator.http_url();
+        let fixed = ["trust", "apply", "credentials.json", "--subscription-id", world::SUBSCRIPTION];
+        self.job.run(&[&fixed[..], &["--resource-manager", &base], arguments].concat())
+    }
+
     fn writes(&self) -> Vec<String> {
         let requests = self.job.emulator.requests().into_iter();
         let writes = requests.filter(|request| request.kind == "arm" && request.method == "PUT");
@@ -180,4 +188,109 @@ fn what_cannot_be_done_changes_nothing() {
         outcome.stderr
     );
     assert_eq!(operator.writes(), Vec::<String>::new());
+}
+
+/// What `azfed trust github --identity-map … --as json` prints.
+fn mapped(operator: &Operator, map: &str) -> String {
+    fs::write(operator.job.path("identities.json"), map).unwrap();
+    let printed = operator.job.run(&[
+        "trust",
+        "github",
+        "--repo",
+        "contoso/infra",
+        "--identity-map",
+        "identities.json",
+        "--as",
+        "json",
+    ]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed.stdout
+}
+
+const MAP: &str = r#"{ "identities": [
+    { "environment": "prod", "client_id": "11111111-1111-4111-8111-111111111111", "identity": "infra-prod", "resource_group": "contoso-prod" },
+    { "branch": "main", "client_id": "11111111-1111-4111-8111-111111111111", "identity": "Infra-Prod", "resource_group": "Contoso-Prod" },
+    { "pull_request": true, "client_id": "bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc", "identity": "a-neighbour", "resource_group": "contoso-prod" }
+] }"#;
+
+#[test]
+fn each_identity_of_a_map_gets_its_own() {
+    let operator = Operator::new();
+    let list = mapped(&operator, MAP);
+    // the one that was named does not get the pull requests' credential
+    for named in [
+        &["--identity", "infra-prod"][..],
+        &["--identity", "infra-prod", "--resource-group", "contoso-prod"],
+        &["--resource-group", "elsewhere"],
+    ] {
+        let outcome = operator.apply_each(&list, &[named, &["--yes"]].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{named:?}");
+        assert!(
+            outcome.stderr.contains("and not for") && outcome.stderr.contains("hint: leave `--identity`"),
+            "{named:?}: {}",
+            outcome.stderr
+        );
+    }
+    let outcome = operator.apply_each(&list, &[&READER[..], &["--yes"]].concat());
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.stderr.contains("`--role` goes to one identity, and the file has credentials for 2"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(operator.writes(), Vec::<String>::new());
+    let plan = operator.apply_each(&list, &[]);
+    assert_shown!("apply_map_plan", operator.job.show(&plan));
+    assert_eq!(operator.writes(), Vec::<String>::new());
+    let done = operator.apply_each(&list, &["--yes"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_shown!("apply_map_done", operator.job.show(&done));
+    let requests = operator.job.emulator.requests().into_iter();
+    let writes: Vec<String> = requests
+        .filter(|request| request.kind == "arm" && request.method == "PUT")
+        .map(|request| request.path.rsplit("/userAssignedIdentities/").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        writes,
+        [
+            "infra-prod/federatedIdentityCredentials/infra-main",
+            "a-neighbour/federatedIdentityCredentials/infra-pull-request"
+        ]
+    );
+}
+
+#[test]
+fn a_map_that_does_not_say_whose_changes_nothing() {
+    let operator = Operator::new();
+    let without_group = MAP.replace(r#", "resource_group": "contoso-prod" }"#, " }");
+    let other_client = MAP.replace("bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc", world::BARE_IDENTITY);
+    let nameless = MAP.replace(r#""identity": "a-neighbour", "#, "");
+    let plain = r#"[{ "name": "one", "issuer": "https://i.example", "subject": "s", "audiences": ["a"] }]"#;
+    for (list, arguments, said) in [
+        (mapped(&operator, &without_group), &[][..], "credential `infra-prod` names no resource group"),
+        (mapped(&operator, &nameless), &[], "credential `infra-pull-request` names no identity"),
+        (
+            mapped(&operator, &nameless),
+            &["--identity", "infra-prod"],
+            "credential `infra-pull-request` is for client id bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc, and not for identity \
+             `infra-prod`, whose client id is 11111111-1111-4111-8111-111111111111",
+        ),
+        (
+            mapped(&operator, &other_client),
+            &[],
+            "is for client id 77777777-7777-4777-8777-777777777777, and not for identity `a-neighbour`",
+        ),
+        (
+            mapped(&operator, &MAP.replace("a-neighbour", "new")),
+            &["--location", "westeurope"],
+            "and not for identity `new`, which is not there yet",
+        ),
+        (plain.to_owned(), &["--resource-group", "contoso-prod"], "credential `one` names no identity"),
+        ("[]".to_owned(), &[], "the file has no credentials"),
+    ] {
+        let outcome = operator.apply_each(&list, &[arguments, &["--yes"]].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}: {list}");
+        assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
+        assert_eq!(operator.writes(), Vec::<String>::new(), "{said}");
+    }
 }

@@ -30,7 +30,11 @@ fn typed(shell: &[&str], job: &Job, lines: &str, found: &str) -> Outcome {
     let mut child = Command::new(shell[0])
         .args(&shell[1..])
         .env_clear()
-        .envs([("PATH", format!("{directory}:/usr/bin:/bin")), ("PS1", String::new()), ("PS2", String::new())])
+        .envs([
+            ("PATH", format!("{directory}:/usr/bin:/bin")),
+            ("PS1", String::new()),
+            ("PS2", String::new()),
+        ])
         .current_dir(job.directory.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -80,14 +84,16 @@ fn the_printed_commands_run_as_they_stand() {
             // which is why there is a second command
             let lines = pasted(&refused.stderr, "an app registration's:");
             let outcome = typed(shell, &job, &lines, "");
-            let said = format!(
-                "[ad][app][federated-credential][create][--id][{}][--parameters][",
-                world::IDENTITY
-            );
-            let parameters = outcome.stdout.strip_prefix(&said).unwrap().strip_suffix("]\nstill here\n").unwrap();
+            let said =
+                format!("[ad][app][federated-credential][create][--id][{}][--parameters][", world::IDENTITY);
+            let parameters =
+                outcome.stdout.strip_prefix(&said).unwrap().strip_suffix("]\nstill here\n").unwrap();
             let parameters: serde_json::Value = serde_json::from_str(parameters).unwrap();
             assert_eq!(parameters["subject"], subject, "{shell:?}");
-            assert_eq!((&parameters["name"], &parameters["issuer"]), (&name.into(), &world::GITHUB_ISSUER.into()));
+            assert_eq!(
+                (&parameters["name"], &parameters["issuer"]),
+                (&name.into(), &world::GITHUB_ISSUER.into())
+            );
         }
         assert!(!fs::exists(job.path("hacked")).unwrap());
     }
@@ -114,6 +120,10 @@ fn a_subject_that_no_log_can_show_gets_no_command() {
         let refused = Job::with(Platform::Gitlab, &overrides).run(&["login"]);
         assert_eq!(refused.code, Some(4), "{}", refused.stderr);
         assert!(!refused.stderr.contains("az identity"), "{}", refused.stderr);
-        assert!(refused.stderr.contains("add a federated credential for this one by hand"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("add a federated credential for this one by hand"),
+            "{}",
+            refused.stderr
+        );
     }
 }
