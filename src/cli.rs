@@ -246,6 +246,7 @@ pub struct GithubTrust {
 
 /// `azfed trust gitlab`
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct GitlabTrust {
     /// Project, with its groups
     #[arg(long, value_name = "GROUP/PROJECT")]
@@ -256,6 +257,24 @@ pub struct GitlabTrust {
     /// Tag that the job runs for; repeatable
     #[arg(long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
+    /// The branch or tag is a protected one, whichever it is where none is named (GitLab 18.7; sets the project's
+    /// sub-claim components)
+    #[arg(long)]
+    pub ref_protected: bool,
+    /// The job's environment is a protected one (GitLab 18.7; sets the project's sub-claim components)
+    #[arg(long)]
+    pub environment_protected: bool,
+    /// Deployment tier of the job's environment (GitLab 18.7; sets the project's sub-claim components)
+    #[arg(
+        long,
+        value_name = "TIER",
+        value_parser = ["production", "staging", "testing", "development", "other"],
+        conflicts_with = "identity_map"
+    )]
+    pub deployment_tier: Option<String>,
+    /// Name the project by its id, which no rename gives to another (sets the project's sub-claim components)
+    #[arg(long, requires = "project_id")]
+    pub by_id: bool,
     /// GitLab's URL, which is its issuer
     #[arg(long, value_name = "URL", default_value = "https://gitlab.com")]
     pub server: String,
@@ -265,7 +284,7 @@ pub struct GitlabTrust {
     /// Print flexible credentials (preview): `*` in names, checked with the project's id; needs --project-id
     #[arg(long, requires = "project_id")]
     pub flexible: bool,
-    /// The project's id, for flexible credentials
+    /// The project's id, for --by-id and for flexible credentials
     #[arg(long, value_name = "NUMBER")]
     pub project_id: Option<u64>,
     /// What to print

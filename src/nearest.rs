@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::{assertion::Claims, identifiers::Audience, text};
+use crate::{assertion::Claims, identifiers::Audience, subject, text};
 
 /// A federated identity credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +190,10 @@ fn subject_kind(presented: &str, configured: &str) -> String {
         if let (Some(before), Some(after)) = (before, after) {
             return github_kind(before, after);
         }
+        let (before, after) = (subject::gitlab_components(presented), subject::gitlab_components(configured));
+        if let (Some(before), Some(after)) = (before, after) {
+            return gitlab_kind(&before, &after);
+        }
         let starts = ["repo:", "project_path:", "project_id:", "sc://", "/eid1/", "system:serviceaccount:"];
         let family = |subject: &str| starts.iter().position(|start| subject.starts_with(start));
         match (family(presented), family(configured)) {
@@ -248,6 +252,29 @@ fn github_kind(presented: &str, configured: &str) -> String {
     if repository == other_repository { contexts } else { format!("another repository; {contexts}") }
 }
 
+/// The components that differ, where both have the same; else that the project's setting is another.
+fn gitlab_kind(presented: &[(&str, &str)], configured: &[(&str, &str)]) -> String {
+    let names =
+        |components: &[(&str, &str)]| components.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let (mine, other) = (names(presented), names(configured));
+    if mine != other {
+        return format!("the job's subject has the components {mine}; the credential's has {other}");
+    }
+    let differs = presented.iter().zip(configured).filter(|(one, other)| one.1 != other.1);
+    let kinds: Vec<&str> = differs
+        .map(|((name, _), _)| match *name {
+            "project_path" | "project_id" => "another project",
+            "ref_type" => "a branch and a tag",
+            "ref" => "another branch or tag",
+            "ref_protected" => "a protected and an unprotected branch or tag",
+            "environment_protected" => "a protected and an unprotected environment",
+            "deployment_tier" => "another deployment tier",
+            _ => "another environment",
+        })
+        .collect();
+    kinds.join("; ")
+}
+
 /// The name before the first segment that differs, in subjects of `name:value` pairs.
 fn first_segment(presented: &str, configured: &str) -> String {
     let separator = if presented.starts_with("sc://") || presented.starts_with("/eid1/") { '/' } else { ':' };
@@ -259,9 +286,6 @@ fn first_segment(presented: &str, configured: &str) -> String {
         last = one;
     }
     match last {
-        "project_path" | "project_id" => "another project".to_owned(),
-        "ref_type" => "a branch and a tag".to_owned(),
-        "ref" => "another branch or tag".to_owned(),
         "serviceaccount" => "another namespace".to_owned(),
         _ if presented.starts_with("system:serviceaccount:") => "another service account".to_owned(),
         _ if separator == '/' => "another organisation, project or service connection".to_owned(),
@@ -459,6 +483,71 @@ mod tests {
         ] {
             let found = only(&presented(GITHUB, classic), configured(GITHUB, classic, audience));
             assert_eq!(found, ("audience", kind.to_owned()));
+        }
+    }
+
+    #[test]
+    fn each_of_gitlabs_components_is_named() {
+        for (job, credential, kind) in [
+            (
+                "project_path:g/p:ref_type:branch:ref:main:deployment_tier:production",
+                "project_path:g/p:ref_type:branch:ref:main:deployment_tier:staging",
+                "another deployment tier",
+            ),
+            (
+                "project_path:g/p:environment_protected:true:deployment_tier:production",
+                "project_path:g/p:environment_protected:false:deployment_tier:staging",
+                "a protected and an unprotected environment; another deployment tier",
+            ),
+            (
+                "project_id:1:ref:main:ref_protected:true",
+                "project_id:1:ref:main:ref_protected:false",
+                "a protected and an unprotected branch or tag",
+            ),
+            ("project_path:g/p:environment:a", "project_path:g/p:environment:b", "another environment"),
+            (
+                "project_path:g/p:ref_type:branch:ref:main:ref_protected:true",
+                "project_path:g/p:ref_type:branch:ref:main",
+                "the job's subject has the components project_path, ref_type, ref, ref_protected; the credential's has \
+                 project_path, ref_type, ref",
+            ),
+            (
+                "project_path:g/p:ref_type:branch:ref:main",
+                "project_id:1:ref_type:branch:ref:main",
+                "the job's subject has the components project_path, ref_type, ref; the credential's has project_id, ref_type, \
+                 ref",
+            ),
+        ] {
+            let found = only(&presented(GITHUB, job), configured(GITHUB, credential, EXCHANGE));
+            assert_eq!(found, ("subject", kind.to_owned()), "{job} {credential}");
+        }
+        let word = || std::iter::repeat_with(fastrand::lowercase).take(8).collect::<String>();
+        for _ in 0..500 {
+            let (project, branch, tag) = (format!("{}/{}", word(), word()), word(), word());
+            let right = [
+                ("ref_type", "branch"),
+                ("ref", &branch),
+                ("ref_protected", "true"),
+                ("environment_protected", "true"),
+                ("deployment_tier", "production"),
+            ];
+            let subject = |pairs: &[(&str, &str)]| {
+                let parts = pairs.iter().map(|(name, value)| format!(":{name}:{value}"));
+                format!("project_path:{project}{}", parts.collect::<String>())
+            };
+            let at = fastrand::usize(..right.len());
+            let (value, kind) = [
+                ("tag", "a branch and a tag"),
+                (tag.as_str(), "another branch or tag"),
+                ("false", "a protected and an unprotected branch or tag"),
+                ("false", "a protected and an unprotected environment"),
+                ("staging", "another deployment tier"),
+            ][at];
+            let mut wrong = right;
+            wrong[at].1 = value;
+            let found =
+                only(&presented(GITHUB, &subject(&right)), configured(GITHUB, &subject(&wrong), EXCHANGE));
+            assert_eq!(found, ("subject", kind.to_owned()), "{wrong:?}");
         }
     }
 

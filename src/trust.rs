@@ -17,7 +17,7 @@ use crate::{
     error::Hints,
     identity_map::IdentityMap,
     nearest::Owner,
-    subject::{self, Context, Repository},
+    subject::{self, Components, Context, Repository},
     text,
 };
 
@@ -249,26 +249,51 @@ impl Trust {
         for tag in &described.tags {
             contexts.push((Context::Tag(reference("--tag", described.flexible, tag)?), None));
         }
-        if contexts.is_empty() {
+        let components = Components {
+            project_id: described.project_id.filter(|_| described.by_id),
+            ref_protected: described.ref_protected,
+            environment_protected: described.environment_protected,
+            deployment_tier: described.deployment_tier.clone(),
+        };
+        let is_any = contexts.is_empty();
+        if is_any && !components.ref_protected && !components.environment_protected {
             return Err(Error::Nothing(
-                "say what the job runs for: --branch or --tag; GitLab's subject does not have the environment",
+                "say what the job runs for: --branch or --tag; or, for any of them, --ref-protected or \
+                 --environment-protected; GitLab's subject does not have the environment's name",
             ));
         }
+        let contexts: Vec<(Option<Context>, Option<Owner>)> = if is_any {
+            vec![(None, None)]
+        } else {
+            contexts.into_iter().map(|(context, owner)| (Some(context), owner)).collect()
+        };
         let anchor = described.project_id.filter(|_| described.flexible).map(|id| ("project_id", id));
         let last = project.rsplit('/').next().unwrap_or_default().to_owned();
-        let jobs = contexts.iter().filter_map(|(context, identity)| {
-            Some(Job {
-                identity: identity.clone(),
-                anchor,
-                name: format!("{last}-{}", context_name(context)),
-                issuer: issuer.clone(),
-                subject: subject::gitlab(&project, context)?,
-            })
+        let tier = components.deployment_tier.clone();
+        let mut set = Vec::new();
+        let mut jobs = Vec::new();
+        for (context, identity) in contexts {
+            let Some((subject, names)) = subject::gitlab_with(&project, context.as_ref(), &components) else {
+                continue;
+            };
+            set = names;
+            let what = context.as_ref().map_or("protected", context_name);
+            let tier = tier.as_ref().map_or_else(String::new, |tier| format!("-{tier}"));
+            let name = format!("{last}-{what}{tier}");
+            jobs.push(Job { identity, anchor, name, issuer: issuer.clone(), subject });
+        }
+        let mut trust = Self::new(jobs, options)?;
+        trust.notes.push(if is_any && !components.ref_protected {
+            "Whoever may deploy to a protected environment can use this identity.".to_owned()
+        } else if is_any {
+            "Whoever may push to a protected branch or tag can use this identity.".to_owned()
+        } else {
+            "Protect these branches and tags: whoever may push to one can use this identity.".to_owned()
         });
-        let mut trust = Self::new(jobs.collect(), options)?;
-        trust.notes.push(
-            "Protect these branches and tags: whoever may push to one can use this identity.".to_owned(),
-        );
+        if set != subject::GITLAB_DEFAULT {
+            trust.notes.push("These subjects are the project's once its Maintainer has set their components, after the credentials are there: it changes the subject of every job of the project (GitLab 18.7 or newer; before, project, ref_type and ref only):".to_owned());
+            trust.notes.push(set_components(&issuer, &project, described.project_id, &set));
+        }
         Ok(trust)
     }
 
@@ -778,6 +803,19 @@ fn workflow(value: &str) -> Result<String, Error> {
     } else {
         Err(part("--reusable-workflow", &value, "is not owner/repository/.github/workflows/file@refs/…"))
     }
+}
+
+/// The call that gives a GitLab project's subjects these components (docs.gitlab.com `api/projects`, "Edit a project").
+fn set_components(issuer: &str, project: &str, id: Option<u64>, components: &[&str]) -> String {
+    let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = |byte: u8| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let project = id.map_or_else(|| project.bytes().map(encoded).collect(), |id| id.to_string());
+    let data = json!({ "ci_id_token_sub_claim_components": components });
+    format!(
+        "curl --fail --request PUT --header \"PRIVATE-TOKEN: $GITLAB_TOKEN\" --header 'content-type: application/json' --data {} {}",
+        text::shell_word(&data.to_string()),
+        text::shell_word(&format!("{issuer}/api/v4/projects/{project}"))
+    )
 }
 
 fn context_name(context: &Context) -> &str {

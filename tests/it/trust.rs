@@ -68,6 +68,12 @@ fn every_form() {
         "trust_gitlab",
         printed(&["gitlab", "--project", "contoso/apps/infra", "--branch", "main", "--tag", "v1"])
     );
+    let protected =
+        ["gitlab", "--project", "contoso/apps/infra", "--environment-protected", "--deployment-tier"];
+    let tier = ["production", "--ref-protected", "--branch", "main"];
+    assert_shown!("trust_gitlab_components", printed(&[&protected[..], &tier].concat()));
+    let by_id = ["gitlab", "--project", "contoso/infra", "--project-id", "42", "--by-id", "--ref-protected"];
+    assert_shown!("trust_gitlab_by_id", printed(&by_id));
     assert_shown!("trust_azure_devops", printed(&AZURE_DEVOPS));
     let pod = [
         "kubernetes",
@@ -233,6 +239,9 @@ fn what_no_job_can_be() {
         ),
         (&["gitlab", "--project", "infra", "--branch", "main"], "is not a path of group and project"),
         (&["gitlab", "--project", "g/p"], "GitLab's subject does not have the environment"),
+        (&["gitlab", "--project", "g/p", "--deployment-tier", "staging"], "say what the job runs for"),
+        (&["gitlab", "--project", "g/p", "--deployment-tier", "prod"], "[possible values: production,"),
+        (&["gitlab", "--project", "g/p", "--ref-protected", "--by-id"], "--project-id"),
         (&["azure-devops", "--organization-id", world::ORGANIZATION], "the newer issuer needs"),
         (&["azure-devops", "--organization-id", "contoso"], "is not a GUID"),
         (
@@ -262,6 +271,63 @@ fn what_no_job_can_be() {
     assert!(outcome.stderr.contains(
         "21 credentials are needed, and an identity can have 20\nazfed: hint: use an identity for each"
     ));
+}
+
+/// The call that sets a GitLab project's components is complete, and names those of the subject in its order.
+#[test]
+fn gitlabs_call_sets_what_the_subject_has() {
+    for (arguments, project, components) in [
+        (
+            &[
+                "--branch",
+                "main",
+                "--ref-protected",
+                "--environment-protected",
+                "--deployment-tier",
+                "production",
+            ][..],
+            "contoso%2Finfra",
+            &["project_path", "ref_type", "ref", "ref_protected", "environment_protected", "deployment_tier"]
+                [..],
+        ),
+        (
+            &["--environment-protected", "--project-id", "42"],
+            "42",
+            &["project_path", "environment_protected"],
+        ),
+        (&["--by-id", "--project-id", "42", "--tag", "v1"], "42", &["project_id", "ref_type", "ref"]),
+    ] {
+        let described = ["gitlab", "--project", "contoso/infra", "--server", world::GITLAB_ISSUER];
+        let output = printed(&[&described[..], arguments].concat());
+        let call = output.lines().find_map(|line| line.strip_prefix("# curl ")).unwrap();
+        // a curl that says what it was called with
+        let script = format!("GITLAB_TOKEN=secret; curl() {{ printf '%s\n' \"$@\"; }}; curl {call}");
+        let called = Outcome::of(&Command::new("sh").args(["-euc", &script]).output().unwrap()).stdout;
+        let words: Vec<&str> = called.lines().collect();
+        let [
+            "--fail",
+            "--request",
+            "PUT",
+            "--header",
+            "PRIVATE-TOKEN: secret",
+            "--header",
+            "content-type: application/json",
+            "--data",
+            data,
+            url,
+        ] = words.as_slice()
+        else {
+            panic!("{called}")
+        };
+        assert_eq!(*url, format!("{}/api/v4/projects/{project}", world::GITLAB_ISSUER));
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data, serde_json::json!({ "ci_id_token_sub_claim_components": components }));
+        let json = printed(&[&described[..], arguments, &["--as", "json"]].concat());
+        let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let subject = list[0]["subject"].as_str().unwrap();
+        let named: Vec<&str> = subject.split(':').step_by(2).collect();
+        assert_eq!(named, components, "{subject}");
+    }
 }
 
 /// A description, and the subject of its job as the platform's documentation writes it.
