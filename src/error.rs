@@ -231,6 +231,22 @@ impl Error {
         out
     }
 
+    /// What stands beside the job: the fact, the subject that was presented, the next steps. A line each, no line
+    /// starts with foreign text.
+    pub fn annotation(&self) -> Vec<String> {
+        let mut lines = vec![text::one_line(&self.to_string())];
+        if let Self::Entra { source, presented } = self.last()
+            && source.is_refusal()
+        {
+            lines.push(format!("subject {}", presented.subject()));
+        }
+        for hint in self.hints().iter() {
+            lines.push(format!("hint: {}", text::inert(&hint.text)));
+            lines.extend(hint.lines.iter().map(|line| format!("    {}", text::inert(line))));
+        }
+        lines
+    }
+
     /// What support asks for, and where to read on.
     pub fn references(&self) -> String {
         match self.last() {
@@ -277,20 +293,32 @@ fn through_token_proxy(error: &Error) -> Hints {
     }
 }
 
+fn shown(value: &str) -> String {
+    if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) }
+}
+
 impl Presented {
+    /// The subject, and what it says.
+    fn subject(&self) -> String {
+        let words = self.words().map_or_else(String::new, |words| format!(": {}", text::one_line(&words)));
+        format!("{}{words}", shown(&self.claims.sub))
+    }
+
+    fn words(&self) -> Option<String> {
+        if self.is_managed_identitys() {
+            Some(format!("the managed identity with object id {}", self.claims.sub))
+        } else {
+            subject::words(&self.claims.sub)
+        }
+    }
+
     fn render(&self) -> String {
-        let shown = |value: &str| if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) };
         let aud = self.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
         let mut out = String::from("\n  presented by this job\n");
         let _ = writeln!(out, "    issuer    {}", shown(&self.claims.iss));
         let _ = writeln!(out, "    subject   {}", shown(&self.claims.sub));
         let _ = writeln!(out, "    audience  {}", shown(&aud));
-        let words = if self.is_managed_identitys() {
-            Some(format!("the managed identity with object id {}", self.claims.sub))
-        } else {
-            subject::words(&self.claims.sub)
-        };
-        if let Some(words) = words {
+        if let Some(words) = self.words() {
             let _ = writeln!(out, "    that is   {}", text::one_line(&words));
         }
         out.push_str("  asked for\n");

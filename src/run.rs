@@ -69,21 +69,21 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         Ok(Err(error)) => {
             let code = error.exit_code();
             let rendered = error.render();
-            ui.error(&error.to_string(), &rendered);
+            ui.error(&error.annotation(), &rendered);
+            // a command that could not be run is no login that failed
+            let is_login = matches!(args.command, Command::Login(_) | Command::Exec(_) | Command::Token(_))
+                && !matches!(error, Error::Command { .. });
+            if is_login {
+                sink::summarise(&github::failure_summary(&rendered), env, &ui);
+            }
             if let Command::Login(login) = &args.command {
-                let output = config::output(login.output, env);
-                if output == Output::Github
-                    && let Err(error) = github::summarise(env, &github::failure_summary(&rendered))
-                {
-                    ui.debug(&format!("the job's summary could not be written: {error}"));
-                }
-                sink::write_failure(output, code);
+                sink::write_failure(config::output(login.output, env), code);
             }
             ExitCode::from(code)
         }
         Err(error) => {
             ui.error(
-                &error.to_string(),
+                &[text::one_line(&error.to_string())],
                 &format!("azfed: error: {}\n", text::one_line(&format!("{error:#}"))),
             );
             ExitCode::from(1)
@@ -127,7 +127,8 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         mask_stream: MaskStream::Stderr,
         stamped: false,
     };
-    ui.error(rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: "), &rendered);
+    let fact = rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: ");
+    ui.error(&[text::one_line(fact)], &rendered);
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
     let is_login = words.iter().find(|word| !word.starts_with('-')) == Some(&"login");
     let named = words.iter().any(|word| word.starts_with("--output"));
@@ -653,10 +654,8 @@ fn say_asked_for(who: &str, asked_for: &[(String, u64)], env: &Env, ui: &Ui) {
     for (resource, times) in asked_for {
         ui.info(&format!("{who} asked for {resource}: {times}"));
     }
-    if !asked_for.is_empty()
-        && let Err(error) = github::summarise(env, &github::asked_for_summary(who, asked_for))
-    {
-        ui.debug(&format!("the job's summary could not be written: {error}"));
+    if !asked_for.is_empty() {
+        sink::summarise(&github::asked_for_summary(who, asked_for), env, ui);
     }
 }
 

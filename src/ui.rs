@@ -52,10 +52,7 @@ impl Ui {
         let command = match self.runner {
             Runner::Silent => return Ok(()),
             Runner::GitHub => {
-                format!(
-                    "::add-mask::{}\n",
-                    value.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-                )
+                format!("::add-mask::{}\n", github_data(value))
             }
             Runner::AzureDevOps => format!("##vso[task.setsecret]{}\n", azure_devops_data(value)),
         };
@@ -95,23 +92,44 @@ impl Ui {
         self.annotate("warning", line);
     }
 
-    /// Shows a rendered error: several lines, none of them foreign at its start.
-    pub fn error(&self, headline: &str, rendered: &str) {
+    /// Shows a rendered error: several lines, none of them foreign at its start. `annotation` is what the platform shows
+    /// with the job, its first line alone where there is room for no more.
+    pub fn error(&self, annotation: &[String], rendered: &str) {
         eprint!("{rendered}");
-        self.annotate("error", headline);
+        self.annotate_lines("error", annotation);
     }
 
     /// Puts a line where the platform shows it with the job.
     fn annotate(&self, level: &str, line: &str) {
-        let line = text::one_line(line);
+        self.annotate_lines(level, &[text::one_line(line)]);
+    }
+
+    /// The same of several lines, which make one annotation on GitHub; Azure DevOps has the fact and the subject.
+    fn annotate_lines(&self, level: &str, lines: &[String]) {
         match self.runner {
-            Runner::GitHub => eprintln!("::{level} title=azfed::{}", line.replace('%', "%25")),
+            Runner::GitHub => eprintln!("::{level} title=azfed::{}", github_data(&lines.join("\n"))),
             Runner::AzureDevOps => {
-                eprintln!("##vso[task.logissue type={level}]azfed: {}", azure_devops_data(&line));
+                let facts: Vec<&str> =
+                    lines.iter().map(String::as_str).take_while(|line| !line.starts_with("hint: ")).collect();
+                let line = azure_devops_data(&facts.join("; "));
+                eprintln!("##vso[task.logissue type={level}]azfed: {line}");
             }
             Runner::Silent => {}
         }
     }
+
+    /// Lets the Azure DevOps agent put a Markdown file onto the run's page (azure-pipelines-agent
+    /// `src/Agent.Worker/TaskCommandExtension.cs`).
+    pub fn upload_summary(&self, path: &str) {
+        if self.runner == Runner::AzureDevOps {
+            eprintln!("##vso[task.uploadsummary]{}", azure_devops_data(path));
+        }
+    }
+}
+
+/// The runner unescapes these in a command's data (actions/toolkit `packages/core/src/command.ts`).
+fn github_data(value: &str) -> String {
+    value.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// The agent unescapes these in a command's data too (azure-pipelines-agent `src/Agent.Sdk/CommandStringConvertor.cs`).
@@ -131,10 +149,11 @@ fn write_now(stream: &mut dyn Write, command: &Secret) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::azure_devops_data;
+    use super::{azure_devops_data, github_data};
 
     #[test]
     fn what_the_agent_unescapes_is_escaped() {
         assert_eq!(azure_devops_data("a%b;c]d\r\ne"), "a%AZP25b%3Bc%5Dd%0D%0Ae");
+        assert_eq!(github_data("a%0Ab\r\nc"), "a%250Ab%0D%0Ac");
     }
 }
