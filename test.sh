@@ -94,7 +94,10 @@ stage_clients() {
   need_binaries
   local options=() one
   for one in ${without[@]+"${without[@]}"}; do options+=(--without "$one"); done
-  python3 tests/clients/run.py --azfed "$azfed" --emulator "$emulator" --tools "$tools" ${options[@]+"${options[@]}"}
+  local suite
+  for suite in run hosts; do
+    python3 "tests/clients/$suite.py" --azfed "$azfed" --emulator "$emulator" --tools "$tools" ${options[@]+"${options[@]}"}
+  done
 }
 
 stage_static() { need_binaries && python3 tests/clients/static.py --azfed "$azfed" --emulator "$emulator"; }

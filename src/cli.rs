@@ -2,17 +2,23 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help texts, and terminals show no markup")]
 
+pub mod elsewhere;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use uuid::Uuid;
 
+use self::elsewhere::{
+    AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust, GoogleCloudTrust,
+    HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+};
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
         Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
-        SubscriptionId, TenantId, VariableName,
+        SubjectClaim, SubscriptionId, TenantId, VariableName,
     },
     trust,
 };
@@ -58,6 +64,9 @@ pub enum Command {
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
     Become(BecomeArgs),
+    /// What `exec` starts: waits for its end, and puts things in order where it was killed
+    #[command(hide = true)]
+    Watch,
     /// What `login` leaves running: renews the login until it is not needed any more
     #[command(hide = true)]
     Keep(KeepArgs),
@@ -75,6 +84,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Trust(_) => "trust",
             Self::Become(_) => "become",
+            Self::Watch => "watch",
             Self::Keep(_) => "keep",
         }
     }
@@ -198,6 +208,26 @@ pub enum TrustCommand {
     AzureDevops(AzureDevopsTrust),
     /// For pods with a service account
     Kubernetes(KubernetesTrust),
+    /// For jobs of Buildkite
+    Buildkite(BuildkiteTrust),
+    /// For jobs of a CircleCI project
+    Circleci(CircleciTrust),
+    /// For runs of a workspace of HCP Terraform or Terraform Enterprise: plan and apply
+    HcpTerraform(HcpTerraformTrust),
+    /// For runs of a stack or module of Spacelift
+    Spacelift(SpaceliftTrust),
+    /// For jobs of a Semaphore project
+    Semaphore(SemaphoreTrust),
+    /// For builds of a Codefresh pipeline
+    Codefresh(CodefreshTrust),
+    /// For jobs of a repository on Forgejo
+    Forgejo(ForgejoTrust),
+    /// For Google Cloud workloads with a service account
+    GoogleCloud(GoogleCloudTrust),
+    /// For AWS workloads with an IAM principal
+    Aws(AwsTrust),
+    /// Says why no credential can be for a step of Bitbucket Pipelines, and the way out
+    Bitbucket(BitbucketTrust),
     /// For the job that this runs in, from its OIDC token
     Here(HereTrust),
     /// Say which credential of a list matches a job, or how the nearest one differs; exit code 4 where none matches
@@ -402,7 +432,7 @@ pub struct ApplyTrust {
 }
 
 /// What `azfed trust` prints.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct TrustOptions {
     /// For which tool
@@ -612,6 +642,11 @@ pub struct SourceArgs {
     #[arg(long, value_name = "GUID")]
     pub service_connection_id: Option<ServiceConnectionId>,
 
+    /// On Buildkite, the claim that is the subject: pipeline_id, cluster_id, queue_id, organization_id [default:
+    /// pipeline_id] [variable: BUILDKITE_OIDC_TOKEN_SUBJECT_CLAIM]
+    #[arg(long, value_name = "CLAIM")]
+    pub subject_claim: Option<SubjectClaim>,
+
     /// An identity between the OIDC token and `--client-id`, which is then an app registration that trusts it
     #[arg(long, value_name = "KIND")]
     pub via: Option<Between>,
@@ -642,16 +677,32 @@ pub struct SourceArgs {
 pub enum Source {
     /// The CI platform that this job runs on, else AZURE_FEDERATED_TOKEN_FILE, else the host's managed identity
     Auto,
-    /// GitHub Actions
+    /// GitHub Actions; Forgejo and Gitea Actions
     Github,
     /// GitLab CI
     Gitlab,
     /// Azure DevOps
     AzureDevops,
+    /// Buildkite
+    Buildkite,
+    /// CircleCI
+    Circleci,
+    /// HCP Terraform and Terraform Enterprise
+    HcpTerraform,
+    /// Spacelift
+    Spacelift,
+    /// Semaphore
+    Semaphore,
+    /// Codefresh
+    Codefresh,
     /// A file, as in Kubernetes pods
     File,
     /// An environment variable
     Env,
+    /// A workload on Google Cloud, by its service account; never chosen by itself
+    GoogleCloud,
+    /// A workload on AWS, by its IAM principal; never chosen by itself
+    Aws,
     /// A managed identity of the host that this runs on, whatever host it is
     ManagedIdentity,
     /// The same, of an Azure VM, scale set, container instance or node
@@ -674,7 +725,19 @@ impl Source {
     /// Whether it is the host itself, or the search for it that is left when there is no other mark.
     pub fn is_host(self) -> bool {
         match self {
-            Self::Github | Self::Gitlab | Self::AzureDevops | Self::File | Self::Env => false,
+            Self::Github
+            | Self::Gitlab
+            | Self::AzureDevops
+            | Self::Buildkite
+            | Self::Circleci
+            | Self::HcpTerraform
+            | Self::Spacelift
+            | Self::Semaphore
+            | Self::Codefresh
+            | Self::File
+            | Self::Env
+            | Self::GoogleCloud
+            | Self::Aws => false,
             Self::Auto
             | Self::ManagedIdentity
             | Self::Imds
@@ -704,6 +767,17 @@ pub enum Consumer {
     Az,
     /// Azure SDKs, kubelogin, AzCopy, azd
     Sdk,
+}
+
+impl Consumer {
+    /// Its name, for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Terraform => "Terraform",
+            Self::Az => "az",
+            Self::Sdk => "the Azure SDKs",
+        }
+    }
 }
 
 /// How later steps get the login.

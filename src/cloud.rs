@@ -132,14 +132,24 @@ impl Cloud {
         parsed(self.resource_manager)
     }
 
+    /// The scope that stands for the same resource: Resource Manager has two names, each with a slash at its end or without.
+    pub fn canonical(&self, scope: &Scope) -> Scope {
+        let resource = scope.resource().trim_end_matches('/');
+        if [self.resource_manager, self.service_management.trim_end_matches('/')].contains(&resource) {
+            return self.resource_manager_scope();
+        }
+        scope.clone()
+    }
+
     /// Every spelling of a scope under which this cloud's az looks for the same access token in its cache.
     ///
     /// az appends `/.default` to a resource as it stands, and most of its resources end in a slash (azure-cli
     /// `core/auth/util.py`, `resource_to_scopes`); for Resource Manager it uses the service management name.
     pub fn az_targets(&self, scope: &Scope) -> Vec<String> {
-        let resource = scope.resource().trim_end_matches('/');
+        let canonical = self.canonical(scope);
+        let resource = canonical.resource().trim_end_matches('/');
         let mut resources = vec![resource];
-        if [self.resource_manager, self.service_management.trim_end_matches('/')].contains(&resource) {
+        if resource == self.resource_manager {
             resources = vec![self.service_management.trim_end_matches('/'), self.resource_manager];
         }
         resources
@@ -190,6 +200,11 @@ mod tests {
                 "https://management.azure.com/.default",
             ]
         );
+        for other in ["https://management.core.windows.net/", "https://management.azure.com/"] {
+            assert_eq!(public.canonical(&other.parse().unwrap()), public.resource_manager_scope());
+        }
+        let database: Scope = "https://database.windows.net/".parse().unwrap();
+        assert_eq!(public.canonical(&database), database);
         assert_eq!(
             public.az_targets(&"https://vault.azure.net".parse().unwrap()),
             ["https://vault.azure.net//.default", "https://vault.azure.net/.default"]

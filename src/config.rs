@@ -10,8 +10,8 @@ use crate::{
     error::Hints,
     identifiers::{Audience, Authority, ClientId, Invalid, Scope, SubscriptionId, TenantId},
     managed_identity::{self, Selector},
-    platform,
-    ui::Runner,
+    platform::{self, Platform},
+    ui::{Runner, Ui},
 };
 
 const CLIENT_ID_HINT: &str = "the client id is the identity's, and no secret: `az identity show --name <identity> \
@@ -92,12 +92,17 @@ pub enum Error {
     /// An identity in between that nobody named.
     #[error("`--via managed-identity` needs `--via-client-id` where the login begins with an OIDC token")]
     NoVia,
+    /// A user's token is nobody's assertion (AADSTS700229).
+    #[error("`--via managed-identity` needs a managed identity, and Cloud Shell has its user's tokens only")]
+    ViaUser,
     /// A choice by what an OIDC token says, where there is none.
     #[error("`--identity-map` goes by what an OIDC token says, and {0} has none")]
     NoClaims(String),
     /// A host whose tokens only azfed can ask for, and nobody is left to ask.
-    #[error("not every client of this login can ask the {host} for tokens, and {why}")]
+    #[error("the {host} cannot be asked for a token by {clients}, and {why}")]
     NotServed {
+        /// Who.
+        clients: String,
         /// Whom.
         host: &'static str,
         /// Why azfed does not do it for them.
@@ -138,6 +143,7 @@ impl Error {
             }
             Self::HostOnly(_) => Hints::one(CLIENT_ID_HINT),
             Self::NoVia => Hints::one(CLIENT_ID_HINT),
+            Self::ViaUser => Hints::one("leave `--via` away: the signed-in user acts"),
             Self::NoClaims(_) => Hints::one("name the identity with `--client-id`, or leave it to the host"),
             Self::NotServed { .. } => {
                 Hints::one("use `azfed exec -- COMMAND`, which serves its command alone")
@@ -198,6 +204,8 @@ pub struct Target {
     pub authority: Authority,
     /// The audience that assertions are asked for.
     pub audience: Audience,
+    /// Whether a flag says so.
+    pub audience_is_chosen: bool,
 }
 
 /// `azfed login`, as meant.
@@ -561,7 +569,19 @@ impl Target {
                     .filter(|authority| Cloud::of_authority(authority).is_none_or(|of| of == cloud))
             })
             .unwrap_or_else(|| cloud.authority());
-        Ok(Self { cloud, authority, audience: args.audience.clone().unwrap_or_else(|| cloud.audience()) })
+        Ok(Self {
+            cloud,
+            authority,
+            audience: args.audience.clone().unwrap_or_else(|| cloud.audience()),
+            audience_is_chosen: args.audience.is_some(),
+        })
+    }
+
+    /// The same, with the audience of a platform that lets nobody choose, unless a flag says another.
+    #[must_use]
+    pub fn on(&self, platform: &Platform, ui: &Ui) -> Self {
+        let fixed = if self.audience_is_chosen { None } else { platform.fixed_audience(ui) };
+        Self { audience: fixed.unwrap_or_else(|| self.audience.clone()), ..self.clone() }
     }
 }
 

@@ -74,7 +74,12 @@ pub async fn examine(args: &DoctorArgs, env: &Env, ui: &Rc<Ui>) -> Report {
     let audience = target.as_ref().map_or_else(|_| Cloud::public().audience(), |to| to.audience.clone());
     let of_host = OfHost::meant(&args.source, &args.identity, env);
     let platform = Platform::detect(env, &args.source, &audience, &of_host).map_err(Error::from);
-    let is_minted = platform.as_ref().is_ok_and(|platform| platform.endpoint().is_some());
+    let target = match (target, &platform) {
+        (Ok(target), Ok(platform)) => Ok(target.on(platform, ui)),
+        (target, _) => target,
+    };
+    let is_minted =
+        platform.as_ref().is_ok_and(|platform| platform.is_minted() && platform.managed_identity().is_none());
     let chosen = match &args.identity.identity_map {
         None => Ok(args.identity.clone()),
         Some(file) if args.offline && is_minted => Err(IdentityMap::load(file).err().map(Error::from)),
@@ -573,7 +578,7 @@ fn shown(claims: &Claims) -> Vec<(&'static str, String)> {
         ("subject", claims.sub.clone()),
         ("audience", claims.aud.join(", ")),
     ];
-    rows.extend(subject::words(&claims.sub).map(|words| ("that is", words)));
+    rows.extend(subject::words(&claims.iss, &claims.sub).map(|words| ("that is", words)));
     rows
 }
 

@@ -289,19 +289,46 @@ fn same(given: &[u8], key: &Secret) -> bool {
     given.ct_eq(key.expose().as_bytes()).into()
 }
 
+/// The value of a parameter; an empty one is none.
 fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
     let query = request.uri().query().unwrap_or_default();
     let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-    let (_, value) = values.next()?;
-    (!value.is_empty() && values.next().is_none()).then(|| value.into_owned())
+    values.next().map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+}
+
+const TWICE: &str = "a parameter comes twice";
+
+/// Whether a parameter comes twice, in whatever letter case: which of the two is meant, nobody can tell.
+fn is_ambiguous<B>(request: &Request<B>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let mut names: Vec<String> =
+        url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    names.len() != count
 }
 
 async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer {
-    let client = query(request, "client_id").or_else(|| query(request, "clientid"));
-    let others = ["object_id", "principal_id", "principalId", "mi_res_id", "msi_res_id"];
-    if client.is_some_and(|client| !client.eq_ignore_ascii_case(vault.client()))
-        || others.iter().any(|name| query(request, name).is_some())
-    {
+    if is_ambiguous(request) {
+        return refused(TWICE);
+    }
+    // whatever its name, a parameter that could choose an identity must choose this one
+    let chooses = |name: &str| {
+        let name: String = name.to_ascii_lowercase().chars().filter(|character| *character != '_').collect();
+        match name.as_str() {
+            "clientid" => Some(true),
+            "objectid" | "principalid" | "miresid" | "msiresid" | "resourceid" => Some(false),
+            _ => None,
+        }
+    };
+    let is_another = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).any(
+        |(name, value)| match chooses(&name) {
+            Some(by_client) => !(value.is_empty() || by_client && value.eq_ignore_ascii_case(vault.client())),
+            None => false,
+        },
+    );
+    if is_another {
         return error(
             StatusCode::BAD_REQUEST,
             "invalid_request",
@@ -348,6 +375,9 @@ async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer
 }
 
 async fn oidc<B>(request: &Request<B>, vault: &Rc<Vault>) -> Answer {
+    if is_ambiguous(request) {
+        return refused(TWICE);
+    }
     let audience = query(request, "audience");
     match vault.assertion(audience.as_deref()).await {
         Ok(assertion) => answer(
@@ -381,7 +411,13 @@ fn refused(reason: &str) -> Answer {
 }
 
 fn error(status: StatusCode, code: &str, description: &str, wait: Option<Duration>) -> Answer {
-    let body: Value = json!({ "error": code, "error_description": description });
+    // the instance metadata service's form, and App Service's: clients of the one do not read the other
+    let body: Value = json!({
+        "error": code,
+        "error_description": description,
+        "statusCode": status.as_u16(),
+        "message": description,
+    });
     let mut answer = answer(status, &Secret::new(body.to_string()));
     if let Some(wait) = wait {
         answer.headers_mut().insert("retry-after", HeaderValue::from(wait.as_secs().max(1)));

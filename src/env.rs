@@ -114,6 +114,10 @@ pub mod names {
         pub const STATE_LOGIN_DIR: &str = "STATE_azfed_login_dir";
         /// `1` where the user asked for debug logging.
         pub const RUNNER_DEBUG: &str = "RUNNER_DEBUG";
+        /// `true` in a job of Forgejo Actions, beside `GITHUB_ACTIONS` and Gitea's mark.
+        pub const FORGEJO_ACTIONS: &str = "FORGEJO_ACTIONS";
+        /// `true` in a job of Gitea Actions, beside `GITHUB_ACTIONS`.
+        pub const GITEA_ACTIONS: &str = "GITEA_ACTIONS";
     }
 
     /// GitLab CI's.
@@ -176,6 +180,104 @@ pub mod names {
         pub const DEBUG: &str = "SYSTEM_DEBUG";
     }
 
+    /// Buildkite's.
+    pub mod buildkite {
+        /// `true` in a job.
+        pub const BUILDKITE: &str = "BUILDKITE";
+        /// The claim that the agent makes the subject.
+        pub const SUBJECT_CLAIM: &str = "BUILDKITE_OIDC_TOKEN_SUBJECT_CLAIM";
+        /// What opens Buildkite to the agent's own commands; a secret.
+        pub const AGENT_ACCESS_TOKEN: &str = "BUILDKITE_AGENT_ACCESS_TOKEN";
+    }
+
+    /// CircleCI's.
+    pub mod circleci {
+        /// `true` in a job.
+        pub const CIRCLECI: &str = "CIRCLECI";
+        /// A ready OIDC token, whose audience is the organisation's id.
+        pub const OIDC_TOKEN_V2: &str = "CIRCLE_OIDC_TOKEN_V2";
+        /// The same with a subject of less.
+        pub const OIDC_TOKEN: &str = "CIRCLE_OIDC_TOKEN";
+    }
+
+    /// HCP Terraform's and Terraform Enterprise's.
+    pub mod hcp_terraform {
+        /// The run's id, in every run.
+        pub const RUN_ID: &str = "TFC_RUN_ID";
+        /// The OIDC token; with a tag, `_` and the tag follow.
+        pub const WORKLOAD_IDENTITY_TOKEN: &str = "TFC_WORKLOAD_IDENTITY_TOKEN";
+        /// What asks for it: the audience that it is to have.
+        pub const WORKLOAD_IDENTITY_AUDIENCE: &str = "TFC_WORKLOAD_IDENTITY_AUDIENCE";
+    }
+
+    /// Spacelift's.
+    pub mod spacelift {
+        /// The OIDC token.
+        pub const OIDC_TOKEN: &str = "SPACELIFT_OIDC_TOKEN";
+        /// The run's id, in every run.
+        pub const RUN_ID: &str = "TF_VAR_spacelift_run_id";
+    }
+
+    /// Semaphore's.
+    pub mod semaphore {
+        /// `true` in a job.
+        pub const SEMAPHORE: &str = "SEMAPHORE";
+        /// The OIDC token.
+        pub const OIDC_TOKEN: &str = "SEMAPHORE_OIDC_TOKEN";
+    }
+
+    /// Codefresh's.
+    pub mod codefresh {
+        /// The build's id, in every build.
+        pub const BUILD_ID: &str = "CF_BUILD_ID";
+        /// URL that mints OIDC tokens.
+        pub const OIDC_REQUEST_URL: &str = "CF_OIDC_REQUEST_URL";
+        /// What authenticates the build to that URL.
+        pub const OIDC_REQUEST_TOKEN: &str = "CF_OIDC_REQUEST_TOKEN";
+        /// What the step `obtain-oidc-id-token` leaves to later ones.
+        pub const ID_TOKEN: &str = "ID_TOKEN";
+    }
+
+    /// Bitbucket Pipelines'.
+    pub mod bitbucket {
+        /// Number of the build, in every step.
+        pub const BUILD_NUMBER: &str = "BITBUCKET_BUILD_NUMBER";
+    }
+
+    /// Google Cloud's.
+    pub mod google_cloud {
+        /// Another host, or address, and port of the metadata server.
+        pub const METADATA_HOST: &str = "GCE_METADATA_HOST";
+        /// The service's name, on Cloud Run.
+        pub const SERVICE: &str = "K_SERVICE";
+    }
+
+    /// AWS'.
+    pub mod aws {
+        /// Which credential.
+        pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+        /// The key that signs; a secret.
+        pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+        /// What goes with a temporary credential; a secret.
+        pub const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+        /// The region.
+        pub const REGION: &str = "AWS_REGION";
+        /// The same, where the other is not set.
+        pub const DEFAULT_REGION: &str = "AWS_DEFAULT_REGION";
+        /// Another URL of the Security Token Service.
+        pub const ENDPOINT_URL_STS: &str = "AWS_ENDPOINT_URL_STS";
+        /// Another URL of every service.
+        pub const ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
+        /// Path of a container's credentials, at ECS' address.
+        pub const CONTAINER_CREDENTIALS_RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+        /// URL of a container's credentials.
+        pub const CONTAINER_CREDENTIALS_FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+        /// What opens that URL; a secret.
+        pub const CONTAINER_AUTHORIZATION_TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+        /// The file that holds it, which is rewritten.
+        pub const CONTAINER_AUTHORIZATION_TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+    }
+
     /// The operating system's.
     pub mod system {
         /// Temp directory on Unix.
@@ -192,6 +294,8 @@ pub mod names {
         pub const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
         /// The proxy for https, and its other spelling; it may hold a password.
         pub const HTTPS_PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+        /// The proxy for plain http, and its other spelling; it may hold a password.
+        pub const HTTP_PROXY: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
         /// The proxy for everything, and its other spelling; it may hold a password.
         pub const ALL_PROXY: [&str; 2] = ["ALL_PROXY", "all_proxy"];
         /// Hosts that no proxy is asked for, and its other spelling.
@@ -202,6 +306,8 @@ pub mod names {
     pub mod azfed {
         /// The directory of the last login.
         pub const LOGIN_DIR: &str = "AZFED_LOGIN_DIR";
+        /// The managed identity endpoint that an azfed around this process serves.
+        pub const ENDPOINT: &str = "AZFED_ENDPOINT";
     }
 }
 

@@ -308,7 +308,7 @@ impl Presented {
         if self.is_managed_identitys() {
             Some(format!("the managed identity with object id {}", self.claims.sub))
         } else {
-            subject::words(&self.claims.sub)
+            subject::words(&self.claims.iss, &self.claims.sub)
         }
     }
 
@@ -339,11 +339,13 @@ impl Presented {
     pub fn create_hints(&self, fix: &str) -> Hints {
         let (issuer, subject) = (&self.claims.iss, &self.claims.sub);
         // what a log cannot show as it is would create another credential than this job's
-        if [issuer, subject].iter().any(|claim| claim.is_empty() || text::one_line(claim) != **claim) {
-            return Hints::one(format!(
-                "{} by hand: no command here can hold its issuer and subject as they are",
-                fix.trim_end_matches(':')
-            ));
+        let by_hand = || {
+            let fix = fix.trim_end_matches(':');
+            Hints::one(format!("{fix} by hand: no command here can hold its issuer and subject as they are"))
+        };
+        let is_shown = |line: &str| !line.is_empty() && text::inert(line) == line;
+        if [issuer, subject].iter().any(|claim| !is_shown(claim) || claim.trim() != claim.as_str()) {
+            return by_hand();
         }
         let name = trust::name_of(issuer, subject);
         let client = self.identity.client.as_str().to_ascii_lowercase();
@@ -358,6 +360,9 @@ impl Presented {
             format!("az ad app federated-credential create --id {client} \\"),
             format!("  --parameters {}", word(&parameters.to_string())),
         ];
+        if !application.iter().all(|line| is_shown(line)) {
+            return by_hand();
+        }
         if self.is_managed_identitys() {
             return Hints::with_lines(fix, &application.each_ref().map(String::as_str));
         }

@@ -83,6 +83,10 @@ impl Exchange {
             (None, _) => OfHost::default(),
         };
         let platform = Platform::detect(env, source, &target.audience, &of_host)?;
+        if via.is_some() && platform.managed_identity().is_some_and(|identity| identity.host.is_users()) {
+            return Err(config::Error::ViaUser.into());
+        }
+        let target = target.on(&platform, ui);
         let mut arguments = platform.arguments();
         arguments.extend(source.via.iter().flat_map(|_| via_arguments(source)));
         // the host's own identity is the one in between: its token is the assertion already
@@ -110,7 +114,7 @@ impl Exchange {
         Ok(Self {
             http,
             platform,
-            target: target.clone(),
+            target,
             via,
             entra,
             ui: Rc::clone(ui),
@@ -171,7 +175,8 @@ impl Exchange {
     /// before it, whatever this machine's clock says.
     pub fn good_for(&self, assertion: &Assertion) -> Duration {
         let claims = &assertion.claims;
-        if self.is_minted() { claims.life() } else { claims.left(SystemTime::now()) }
+        let is_fresh = self.via.is_some() || self.platform.is_fresh();
+        if is_fresh { claims.life() } else { claims.left(SystemTime::now()) }
     }
 
     /// One deadline over all tries.
@@ -208,7 +213,8 @@ impl Exchange {
         };
         let ahead = async {
             let first = self.via.as_ref().or(self.entra.as_ref());
-            if let (Some(_), Some(hop)) = (self.platform.endpoint(), first) {
+            let takes_time = self.platform.is_minted() && self.platform.managed_identity().is_none();
+            if let (true, Some(hop)) = (takes_time, first) {
                 hop.channel.open_ahead(&hop.endpoint).await;
             }
             Ok(())

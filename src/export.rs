@@ -75,7 +75,7 @@ pub struct LoginFile {
 }
 
 /// Everything that is handed over.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// For the environment of later steps.
     pub variables: Vec<Variable>,
@@ -182,6 +182,18 @@ pub fn plan(
 }
 
 impl Plan {
+    /// This and what else another plan has.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for variable in other.variables {
+            if !self.variables.iter().any(|known| known.name == variable.name) {
+                self.variables.push(variable);
+            }
+        }
+        self.files.extend(other.files);
+        self
+    }
+
     /// Whether it has files that a new assertion can be put into.
     pub fn is_renewable(&self) -> bool {
         self.files.iter().any(|file| RENEWED.contains(&file.path.as_str()))
@@ -266,8 +278,10 @@ pub struct Served<'a> {
     pub consumers: &'a BTreeSet<Consumer>,
     /// The login's directory, where there is one.
     pub directory: Option<&'a str>,
-    /// Whether there are assertions, and Entra takes them from anybody: else Terraform asks for access tokens.
+    /// Whether assertions are handed out: else Terraform asks for access tokens.
     pub assertions: bool,
+    /// What keeps requests to the endpoints away from a proxy, where there is one.
+    pub no_proxy: Vec<(&'static str, String)>,
 }
 
 impl Served<'_> {
@@ -291,7 +305,8 @@ impl Served<'_> {
         let (identity, address, keys) = (self.identity, self.address, self.address.keys());
         let has = |consumer| self.consumers.contains(&consumer);
         let subscription = identity.subscription.as_ref().map(SubscriptionId::as_str);
-        let mut variables = Vec::new();
+        let mut variables = vec![plain(azfed::ENDPOINT, &address.identity_url())];
+        variables.extend(self.no_proxy.iter().map(|(name, value)| plain(name, value)));
         if has(Consumer::Az) || has(Consumer::Sdk) {
             variables.extend([
                 plain(host::IDENTITY_ENDPOINT, &address.identity_url()),

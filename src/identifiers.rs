@@ -51,6 +51,9 @@ pub enum Invalid {
     /// An audience with white space or nothing in it.
     #[error("`{0}` is not an audience: it is empty or has white space in it")]
     NotAnAudience(String),
+    /// A claim's name that no issuer has.
+    #[error("`{0}` is not the name of a claim: lower-case letters and `_`")]
+    NotAClaim(String),
     /// A variable name that no shell could set.
     #[error("`{0}` is not the name of an environment variable")]
     NotAVariable(String),
@@ -133,6 +136,10 @@ newtype! {
 newtype! {
     /// Name of an environment variable.
     VariableName
+}
+newtype! {
+    /// Name of the claim that an issuer is to make the subject.
+    SubjectClaim
 }
 
 impl FromStr for ClientId {
@@ -256,6 +263,20 @@ impl FromStr for Scope {
             Ok(Self(format!("{resource}/.default")))
         } else {
             Err(Invalid::NotAScope(shown(value)))
+        }
+    }
+}
+
+impl FromStr for SubjectClaim {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        let first = value.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        if first && value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(Invalid::NotAClaim(shown(value)))
         }
     }
 }

@@ -249,7 +249,7 @@ fn arguments(handed: &Handed<'_>) -> Vec<String> {
         format!("--tenant-id={}", handed.identity.tenant),
         format!("--cloud={}", handed.target.cloud.name),
         format!("--authority-host={}", handed.target.authority.as_str()),
-        format!("--audience={}", handed.target.audience),
+        format!("--audience={}", handed.exchange.audience()),
         format!("--timeout={}s", handed.timeout.as_secs()),
     ]);
     arguments.extend(handed.exchange.arguments().iter().cloned());

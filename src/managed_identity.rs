@@ -358,8 +358,15 @@ impl Host {
             // Terraform sends App Service a header that it does not know (hashicorp/go-azure-sdk
             // `sdk/auth/managed_identity_authorizer.go`)
             Self::AppService(app_service) => !app_service.is_automation() && consumer != Consumer::Terraform,
-            Self::Arc(_) | Self::ServiceFabric(_) | Self::AzureMl(_) | Self::CloudShell(_) => false,
+            // what tells clients of it would still be there beside endpoints of another kind
+            Self::ServiceFabric(_) => consumer != Consumer::Terraform,
+            Self::Arc(_) | Self::AzureMl(_) | Self::CloudShell(_) => false,
         }
+    }
+
+    /// Whether what it gives are a user's tokens, which are nobody's assertions.
+    pub fn is_users(&self) -> bool {
+        matches!(self, Self::CloudShell(_))
     }
 
     /// Whether the host lets nobody choose an identity.
@@ -479,7 +486,9 @@ impl Error {
     pub fn again(&self) -> Again {
         match self {
             Self::Refused { host: imds::NAME, status: 410, .. } => Again::After(imds::RENEWAL),
-            Self::Refused { host: imds::NAME, status: 404, retry_after, .. } => Again::Backoff(*retry_after),
+            Self::Refused { host: imds::NAME, status: 404 | 500.., retry_after, .. } => {
+                Again::Backoff(*retry_after)
+            }
             Self::Refused { status, retry_after, .. } if retry::is_transient_status(*status) => {
                 Again::Backoff(*retry_after)
             }
@@ -504,9 +513,10 @@ impl Error {
     pub fn hints(&self) -> Hints {
         match self {
             Self::Absent { assumed: true, .. } => Hints::one(
-                "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD, AZURE_FEDERATED_TOKEN_FILE, IDENTITY_ENDPOINT, MSI_ENDPOINT, \
-                 Azure Arc's agent and Azure's instance metadata service; elsewhere, name the OIDC token with \
-                 `--assertion-file PATH` or `--assertion-env NAME`",
+                "looked for GITHUB_ACTIONS, GITLAB_CI, TF_BUILD and the marks of other CI platforms, AZURE_FEDERATED_TOKEN_FILE, \
+                 IDENTITY_ENDPOINT, MSI_ENDPOINT, Azure Arc's agent and Azure's instance metadata service; elsewhere, name the \
+                 OIDC token with `--assertion-file PATH` or `--assertion-env NAME`; on Google Cloud and AWS, say `--source \
+                 google-cloud` or `--source aws`",
             ),
             Self::Absent { .. } => Hints::one(
                 "Azure VMs, scale sets and container instances have one; in a container, its network must reach \

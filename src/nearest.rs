@@ -194,7 +194,20 @@ fn subject_kind(presented: &str, configured: &str) -> String {
         if let (Some(before), Some(after)) = (before, after) {
             return gitlab_kind(&before, &after);
         }
-        let starts = ["repo:", "project_path:", "project_id:", "sc://", "/eid1/", "system:serviceaccount:"];
+        let starts = [
+            "repo:",
+            "project_path:",
+            "project_id:",
+            "sc://",
+            "/eid1/",
+            "system:serviceaccount:",
+            "organization:",
+            "space:",
+            "org:",
+            "org/",
+            "account:",
+            "arn:",
+        ];
         let family = |subject: &str| starts.iter().position(|start| subject.starts_with(start));
         match (family(presented), family(configured)) {
             (Some(3), Some(4)) | (Some(4), Some(3)) => "the subjects of Azure DevOps' two issuers".to_owned(),
@@ -277,7 +290,8 @@ fn gitlab_kind(presented: &[(&str, &str)], configured: &[(&str, &str)]) -> Strin
 
 /// The name before the first segment that differs, in subjects of `name:value` pairs.
 fn first_segment(presented: &str, configured: &str) -> String {
-    let separator = if presented.starts_with("sc://") || presented.starts_with("/eid1/") { '/' } else { ':' };
+    let is_of = |starts: &[&str]| starts.iter().any(|start| presented.starts_with(start));
+    let separator = if is_of(&["sc://", "/eid1/", "org/"]) { '/' } else { ':' };
     let mut last = "";
     for (one, other) in presented.split(separator).zip(configured.split(separator)) {
         if one != other {
@@ -287,8 +301,22 @@ fn first_segment(presented: &str, configured: &str) -> String {
     }
     match last {
         "serviceaccount" => "another namespace".to_owned(),
-        _ if presented.starts_with("system:serviceaccount:") => "another service account".to_owned(),
-        _ if separator == '/' => "another organisation, project or service connection".to_owned(),
+        _ if is_of(&["system:serviceaccount:"]) => "another service account".to_owned(),
+        _ if is_of(&["arn:"]) => "another principal".to_owned(),
+        "run_phase" => "plan and apply, which need a credential each".to_owned(),
+        "commit" => {
+            "another commit, which is never the same again: log in with `--subject-claim pipeline_id`"
+                .to_owned()
+        }
+        "user" | "initiator" | "scm_user_name" => "another user, who needs a credential too".to_owned(),
+        "organization" | "org" => "another organisation".to_owned(),
+        "scm_ref" | "vcs-ref" => "another branch or tag".to_owned(),
+        "project" | "workspace" | "space" | "stack" | "module" | "pipeline" | "account" | "repo" => {
+            format!("another {last}")
+        }
+        "run_type" => "another type of run".to_owned(),
+        "scope" => "read and write, which need a credential each".to_owned(),
+        _ if is_of(&["sc://", "/eid1/"]) => "another organisation, project or service connection".to_owned(),
         _ => "another subject".to_owned(),
     }
 }

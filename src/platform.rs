@@ -1,9 +1,19 @@
 //! Who supplies the assertion.
 
+pub mod aws;
 pub mod azure_devops;
+pub mod bitbucket;
+pub mod buildkite;
+pub mod circleci;
+pub mod codefresh;
 pub mod github;
 pub mod gitlab;
+pub mod google_cloud;
+pub mod hcp_terraform;
 pub mod identity_binding;
+mod program;
+pub mod semaphore;
+pub mod spacelift;
 pub mod stored;
 
 use std::{
@@ -26,7 +36,8 @@ use crate::{
 };
 
 pub use self::{
-    azure_devops::AzureDevOps, github::GitHub, gitlab::GitLab, identity_binding::IdentityBinding,
+    aws::Aws, azure_devops::AzureDevOps, buildkite::Buildkite, circleci::CircleCi, codefresh::Codefresh,
+    github::GitHub, gitlab::GitLab, google_cloud::GoogleCloud, identity_binding::IdentityBinding,
     stored::Stored,
 };
 
@@ -41,6 +52,22 @@ pub enum Platform {
     GitLab(GitLab),
     /// Azure DevOps.
     AzureDevOps(AzureDevOps),
+    /// Buildkite.
+    Buildkite(Buildkite),
+    /// CircleCI.
+    CircleCi(CircleCi),
+    /// HCP Terraform and Terraform Enterprise.
+    HcpTerraform(Stored),
+    /// Spacelift.
+    Spacelift(Stored),
+    /// Semaphore.
+    Semaphore(Stored),
+    /// Codefresh.
+    Codefresh(Codefresh),
+    /// Google Cloud.
+    GoogleCloud(GoogleCloud),
+    /// AWS.
+    Aws(Aws),
     /// A file or a variable.
     Stored(Stored),
     /// A pod's file, which only a proxy in its cluster takes.
@@ -69,9 +96,40 @@ pub enum Error {
     /// Flags that exclude one another.
     #[error("{0}")]
     Contradiction(String),
+    /// A platform that gave a job nothing to begin with.
+    #[error("{issuer} gave this job no OIDC token: {missing}")]
+    NotGranted {
+        /// The platform.
+        issuer: &'static str,
+        /// What is not there.
+        missing: String,
+        /// The next steps.
+        hints: Hints,
+    },
+    /// Bitbucket: no credential can match.
+    #[error(
+        "{} cannot log in to Azure by its OIDC token: the subject ends with the id of the step, which is another in each run, \
+         and Entra's federated credentials name whole subjects",
+        bitbucket::NAME
+    )]
+    Bitbucket,
+    /// A platform's own program.
+    #[error("`{words}` gave no OIDC token: {reason}")]
+    Program {
+        /// What was called.
+        words: &'static str,
+        /// What it said, one line, harmless.
+        reason: String,
+        /// Whether it did not end in time.
+        late: bool,
+        /// The next steps.
+        hints: Hints,
+    },
     /// GitHub: no request URL or token.
-    #[error("GitHub gave this job no way to ask for an OIDC token: {missing} not set")]
+    #[error("{contract} gave this job no way to ask for an OIDC token: {missing} not set")]
     GitHubNotGranted {
+        /// Whose Actions these are.
+        contract: github::Contract,
         /// Which variables are missing.
         missing: &'static str,
         /// Whether a pull request started the job.
@@ -139,8 +197,8 @@ pub enum Error {
         presented: String,
         /// What it needs.
         expected: Audience,
-        /// Whether it is GitLab's, whose YAML declares it.
-        gitlab: bool,
+        /// The next steps.
+        hints: Hints,
     },
     /// The token has expired.
     #[error("the OIDC token in {place} expired {seconds} s ago, by this machine's clock")]
@@ -199,6 +257,7 @@ impl Error {
             Self::Http { source, .. } => source.is_transient(),
             Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
             Self::Answer { status, .. } => *status == 200,
+            Self::Program { late, .. } => *late,
             _ => false,
         }
     }
@@ -221,6 +280,7 @@ impl Error {
         match self {
             Self::Http { source, .. } => source.is_network(),
             Self::Refused { status, .. } => crate::retry::is_transient_status(*status),
+            Self::Program { late, .. } => *late,
             _ => false,
         }
     }
@@ -232,10 +292,16 @@ impl Error {
             Self::Certificates { variable, .. } => {
                 Hints::one(format!("{variable} is set by the cluster's webhook: restart the pod"))
             }
-            Self::Several(_) => {
-                Hints::one("say which one with `--source github`, `gitlab`, `azure-devops`, `file` or `env`")
+            Self::Several(_) => Hints::one(
+                "say which one with `--source`: `github`, `gitlab`, `azure-devops`, `file`, `env` or another",
+            ),
+            Self::NotGranted { hints, .. } | Self::Program { hints, .. } | Self::Audience { hints, .. } => {
+                hints.clone()
             }
-            Self::GitHubNotGranted { pull_request, .. } => github::not_granted(*pull_request),
+            Self::Bitbucket => bitbucket::hints(),
+            Self::GitHubNotGranted { contract, pull_request, .. } => {
+                github::not_granted(*contract, *pull_request)
+            }
             Self::GitLabNotGranted { audience, named } => gitlab::not_granted(audience, named.as_deref()),
             Self::GitLabAmbiguous(_) => Hints::one("say which one with `--assertion-env NAME`"),
             Self::AzureDevOpsNoUri => Hints::one(
@@ -264,10 +330,6 @@ impl Error {
             Self::Malformed { .. } => {
                 Hints::one("an OIDC token is a JWT: three base64url parts with dots between, nothing else")
             }
-            Self::Audience { expected, gitlab: true, .. } => gitlab::declare(expected),
-            Self::Audience { .. } => Hints::one(
-                "have the token issued for that audience, or say `--audience` where the federated credential has another one",
-            ),
             Self::Expired { .. } => Hints::one(
                 "log in earlier in the job, or ask the platform for a token that lives longer (GitLab: the job's `timeout:`); \
                  check this machine's clock",
@@ -279,7 +341,7 @@ impl Error {
             Self::Http { .. } => Hints::one(
                 "check that this machine reaches the platform: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA (SSL_CERT_FILE)",
             ),
-            Self::Refused { issuer, status, .. } => refused(issuer, *status),
+            Self::Refused { issuer, status, message, .. } => refused(issuer, *status, message),
             Self::Contradiction(_) | Self::Variable { .. } | Self::Answer { .. } | Self::Mask(_) => {
                 Hints::none()
             }
@@ -287,8 +349,10 @@ impl Error {
     }
 }
 
-fn refused(issuer: &str, status: u16) -> Hints {
+fn refused(issuer: &str, status: u16, message: &str) -> Hints {
     match (issuer, status) {
+        (aws::NAME, _) => aws::refused(message),
+        (google_cloud::NAME, _) => google_cloud::refused(status),
         (azure_devops::NAME, 404) => Hints::one(
             "Azure DevOps issues a token only for a service connection that a task of this job names as its input, and \
              only if the pipeline may use it: add a task with that `azureSubscription`, check the id, and authorise the pipeline",
@@ -322,6 +386,14 @@ impl Platform {
             Source::AzureDevops => {
                 AzureDevOps::detect(env, args.service_connection_id.as_ref()).map(Self::AzureDevOps)
             }
+            Source::Buildkite => Buildkite::detect(env, args.subject_claim.as_ref()).map(Self::Buildkite),
+            Source::Circleci => Ok(Self::CircleCi(CircleCi::detect(env))),
+            Source::HcpTerraform => hcp_terraform::detect(env, audience).map(Self::HcpTerraform),
+            Source::Spacelift => Ok(Self::Spacelift(spacelift::detect(env))),
+            Source::Semaphore => semaphore::detect(env).map(Self::Semaphore),
+            Source::Codefresh => Codefresh::detect(env, audience).map(Self::Codefresh),
+            Source::GoogleCloud => GoogleCloud::detect(env).map(Self::GoogleCloud),
+            Source::Aws => Aws::detect(env).map(Self::Aws),
             Source::File => match IdentityBinding::detect(env, args.assertion_file.as_deref())? {
                 Some(binding) => Ok(Self::IdentityBinding(binding)),
                 None => Stored::file(env, args.assertion_file.as_deref()).map(Self::Stored),
@@ -338,8 +410,21 @@ impl Platform {
     /// Who supplies the assertion, for messages.
     pub fn describe(&self) -> String {
         match self {
-            Self::GitHub(_) => github::NAME.to_owned(),
+            Self::GitHub(github) => github.contract.to_string(),
             Self::GitLab(gitlab) => format!("{} in {}", gitlab::NAME, gitlab.variable),
+            Self::Buildkite(buildkite) => {
+                format!("{}, subject by {}", buildkite::NAME, buildkite.subject_claim())
+            }
+            Self::CircleCi(_) => circleci::NAME.to_owned(),
+            Self::HcpTerraform(stored) => format!("{} in {}", hcp_terraform::NAME, stored.place()),
+            Self::Spacelift(stored) => format!("{} in {}", spacelift::NAME, stored.place()),
+            Self::Semaphore(stored) => format!("{} in {}", semaphore::NAME, stored.place()),
+            Self::Codefresh(Codefresh::Asking(_)) => codefresh::NAME.to_owned(),
+            Self::Codefresh(Codefresh::Ready(stored)) => {
+                format!("{} in {}", codefresh::NAME, stored.place())
+            }
+            Self::GoogleCloud(_) => google_cloud::NAME.to_owned(),
+            Self::Aws(_) => aws::NAME.to_owned(),
             Self::AzureDevOps(azure_devops) => {
                 format!("{} for service connection {}", azure_devops::NAME, azure_devops.connection())
             }
@@ -351,21 +436,52 @@ impl Platform {
         }
     }
 
-    /// Whether asking again can give another assertion.
-    pub fn is_renewable(&self) -> bool {
+    /// The token that something else put there, where it is that.
+    fn stored(&self) -> Option<&Stored> {
         match self {
-            Self::GitHub(_) | Self::AzureDevOps(_) => true,
-            Self::GitLab(_) => false,
-            Self::Stored(stored) => matches!(stored, Stored::File(_)),
-            Self::IdentityBinding(_) | Self::ManagedIdentity(_) => true,
+            Self::HcpTerraform(stored)
+            | Self::Spacelift(stored)
+            | Self::Semaphore(stored)
+            | Self::Codefresh(Codefresh::Ready(stored))
+            | Self::Stored(stored) => Some(stored),
+            Self::IdentityBinding(binding) => Some(&binding.stored),
+            _ => None,
         }
     }
 
-    /// Whether it takes a request to get an assertion, which then has its whole life before it.
-    pub fn is_minted(&self) -> bool {
+    /// Whether asking again can give another assertion.
+    pub fn is_renewable(&self) -> bool {
         match self {
-            Self::GitHub(_) | Self::AzureDevOps(_) | Self::ManagedIdentity(_) => true,
-            Self::GitLab(_) | Self::Stored(_) | Self::IdentityBinding(_) => false,
+            Self::GitLab(_) | Self::Spacelift(_) => false,
+            other => match other.stored() {
+                Some(stored) => matches!(stored, Stored::File(_)),
+                None => true,
+            },
+        }
+    }
+
+    /// Whether it takes a request to get an assertion.
+    pub fn is_minted(&self) -> bool {
+        !matches!(self, Self::GitLab(_)) && self.stored().is_none()
+    }
+
+    /// Whether an assertion that was got a moment ago has its whole life before it. Google Cloud's metadata server
+    /// gives the same one again while it lives.
+    pub fn is_fresh(&self) -> bool {
+        self.is_minted() && !matches!(self, Self::GoogleCloud(_))
+    }
+
+    /// Whether a login is kept fresh unless somebody says otherwise: where it mints, and later steps are other processes
+    /// on the same machine.
+    pub fn is_kept_fresh(&self) -> bool {
+        matches!(self, Self::GitHub(_) | Self::AzureDevOps(_))
+    }
+
+    /// The audience that the platform gives all its tokens, whatever a job would like.
+    pub fn fixed_audience(&self, ui: &Ui) -> Option<Audience> {
+        match self {
+            Self::Spacelift(_) | Self::Semaphore(_) => self.claims_in_hand(ui)?.aud.first()?.parse().ok(),
+            _ => None,
         }
     }
 
@@ -373,6 +489,17 @@ impl Platform {
     pub fn arguments(&self) -> Vec<String> {
         match self {
             Self::GitHub(_) => vec!["--source=github".to_owned()],
+            Self::Buildkite(buildkite) => vec![
+                "--source=buildkite".to_owned(),
+                format!("--subject-claim={}", buildkite.subject_claim()),
+            ],
+            Self::CircleCi(_) => vec!["--source=circleci".to_owned()],
+            Self::HcpTerraform(_) => vec!["--source=hcp-terraform".to_owned()],
+            Self::Spacelift(_) => vec!["--source=spacelift".to_owned()],
+            Self::Semaphore(_) => vec!["--source=semaphore".to_owned()],
+            Self::Codefresh(_) => vec!["--source=codefresh".to_owned()],
+            Self::GoogleCloud(_) => vec!["--source=google-cloud".to_owned()],
+            Self::Aws(_) => vec!["--source=aws".to_owned()],
             Self::AzureDevOps(azure_devops) => vec![
                 "--source=azure-devops".to_owned(),
                 format!("--service-connection-id={}", azure_devops.connection()),
@@ -396,17 +523,49 @@ impl Platform {
     /// The variables that it takes its part from.
     pub fn variables(&self) -> Vec<&str> {
         match self {
-            Self::GitHub(_) => {
-                vec![names::github::ID_TOKEN_REQUEST_URL, names::github::ID_TOKEN_REQUEST_TOKEN]
+            Self::GitHub(_) => vec![
+                names::github::ID_TOKEN_REQUEST_URL,
+                names::github::ID_TOKEN_REQUEST_TOKEN,
+                names::github::FORGEJO_ACTIONS,
+                names::github::GITEA_ACTIONS,
+            ],
+            Self::Buildkite(buildkite) => buildkite.program.variables().collect(),
+            Self::CircleCi(circleci) => circleci.program.variables().collect(),
+            Self::Codefresh(Codefresh::Asking(_)) => {
+                vec![names::codefresh::OIDC_REQUEST_URL, names::codefresh::OIDC_REQUEST_TOKEN]
             }
+            Self::GoogleCloud(_) => vec![names::google_cloud::METADATA_HOST],
+            Self::Aws(_) => Aws::variables(),
+            Self::HcpTerraform(stored)
+            | Self::Spacelift(stored)
+            | Self::Semaphore(stored)
+            | Self::Codefresh(Codefresh::Ready(stored)) => stored.variable_name().into_iter().collect(),
             Self::AzureDevOps(_) => {
                 vec![names::azure_devops::OIDC_REQUEST_URI, names::azure_devops::ACCESS_TOKEN]
             }
             Self::GitLab(gitlab) => vec![names::gitlab::SERVER_URL, &gitlab.variable],
-            Self::Stored(Stored::File(_)) => Vec::new(),
-            Self::Stored(Stored::Variable(name, _)) => vec![name],
+            Self::Stored(stored) => stored.variable_name().into_iter().collect(),
             Self::IdentityBinding(_) => IdentityBinding::variables(),
             Self::ManagedIdentity(identity) => identity.host.variables(),
+        }
+    }
+
+    /// The variables that open it, and so every resource that its assertions open.
+    pub fn credentials(&self) -> Vec<&str> {
+        match self {
+            Self::GitHub(_) => {
+                vec![names::github::ID_TOKEN_REQUEST_URL, names::github::ID_TOKEN_REQUEST_TOKEN]
+            }
+            Self::AzureDevOps(_) => vec![names::azure_devops::ACCESS_TOKEN],
+            Self::Buildkite(_) => vec![names::buildkite::AGENT_ACCESS_TOKEN],
+            Self::CircleCi(_) => vec![names::circleci::OIDC_TOKEN_V2, names::circleci::OIDC_TOKEN],
+            Self::Stored(Stored::File(_)) | Self::IdentityBinding(_) => {
+                vec![names::azure::FEDERATED_TOKEN_FILE]
+            }
+            // what opens them is not for this alone
+            Self::GoogleCloud(_) | Self::Aws(_) | Self::ManagedIdentity(_) => Vec::new(),
+            Self::GitLab(gitlab) => vec![&gitlab.variable],
+            _ => self.variables(),
         }
     }
 
@@ -423,7 +582,10 @@ impl Platform {
         match self {
             Self::GitHub(github) => Some(&github.request_url),
             Self::AzureDevOps(azure_devops) => Some(&azure_devops.request_uri),
-            Self::GitLab(_) | Self::Stored(_) | Self::IdentityBinding(_) | Self::ManagedIdentity(_) => None,
+            Self::Codefresh(Codefresh::Asking(asking)) => Some(&asking.request_url),
+            Self::GoogleCloud(google_cloud) => Some(&google_cloud.endpoint),
+            Self::Aws(aws) => Some(&aws.endpoint),
+            _ => None,
         }
     }
 
@@ -438,7 +600,16 @@ impl Platform {
             Self::GitHub(github) => github.fetch_assertion(http, audience, ui).await?,
             Self::AzureDevOps(azure_devops) => azure_devops.fetch_assertion(http, ui).await?,
             Self::GitLab(gitlab) => masked(ui, &gitlab.token, &gitlab.variable)?,
-            Self::Stored(stored) => stored.fetch_assertion(ui)?,
+            Self::Buildkite(buildkite) => buildkite.fetch_assertion(audience, ui).await?,
+            Self::CircleCi(circleci) => circleci.fetch_assertion(audience, ui).await?,
+            Self::Codefresh(Codefresh::Asking(asking)) => asking.fetch_assertion(http, audience, ui).await?,
+            Self::GoogleCloud(google_cloud) => google_cloud.fetch_assertion(audience, ui).await?,
+            Self::Aws(aws) => aws.fetch_assertion(http, audience, ui).await?,
+            Self::Spacelift(stored) => spacelift::fetch_assertion(stored, ui)?,
+            Self::HcpTerraform(stored)
+            | Self::Semaphore(stored)
+            | Self::Codefresh(Codefresh::Ready(stored))
+            | Self::Stored(stored) => stored.fetch_assertion(ui)?,
             Self::IdentityBinding(binding) => binding.stored.fetch_assertion(ui)?,
             Self::ManagedIdentity(identity) => {
                 let token = identity.access_token(&audience.scope(), ui).await?;
@@ -454,10 +625,8 @@ impl Platform {
     /// What a token that is in hand claims, be it usable or not.
     pub fn claims_in_hand(&self, ui: &Ui) -> Option<Claims> {
         let assertion = match self {
-            Self::GitHub(_) | Self::AzureDevOps(_) | Self::ManagedIdentity(_) => return None,
             Self::GitLab(gitlab) => masked(ui, &gitlab.token, &gitlab.variable),
-            Self::Stored(stored) => stored.fetch_assertion(ui),
-            Self::IdentityBinding(binding) => binding.stored.fetch_assertion(ui),
+            other => other.stored()?.fetch_assertion(ui),
         };
         assertion.ok().map(|assertion| assertion.claims)
     }
@@ -467,26 +636,43 @@ impl Platform {
     /// A token that the platform minted a moment ago is not held against this machine's clock. Azure DevOps' newer
     /// tokens come from Entra, with Entra's own audience, which its federated credentials do not name.
     fn check(&self, assertion: &Assertion, audience: &Audience) -> Result<(), Error> {
-        let (place, gitlab) = match self {
-            Self::GitHub(_) => (github::NAME.to_owned(), false),
+        let place = match self {
             Self::AzureDevOps(_) | Self::ManagedIdentity(_) => return Ok(()),
-            Self::GitLab(gitlab) => (gitlab.variable.clone(), true),
-            Self::Stored(stored) => (stored.place(), false),
-            Self::IdentityBinding(binding) => (binding.stored.place(), false),
+            Self::GitLab(gitlab) => gitlab.variable.clone(),
+            other => other.stored().map_or_else(|| other.describe(), Stored::place),
         };
         // the proxy wants an audience of its own
         if !matches!(self, Self::IdentityBinding(_)) && !assertion.claims.is_for(audience) {
             let presented =
                 assertion.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
             let presented = if presented.is_empty() { "nobody".to_owned() } else { presented };
-            return Err(Error::Audience { place, presented, expected: audience.clone(), gitlab });
+            let hints = self.other_audience(audience);
+            return Err(Error::Audience { place, presented, expected: audience.clone(), hints });
         }
-        if !matches!(self, Self::GitHub(_))
+        if !self.is_fresh()
             && let Some(since) = assertion.claims.expired_since(SystemTime::now())
         {
             return Err(Error::Expired { place, seconds: since.as_secs() });
         }
         Ok(())
+    }
+}
+
+impl Platform {
+    /// The next steps where a token is for somebody else.
+    fn other_audience(&self, audience: &Audience) -> Hints {
+        match self {
+            Self::GitLab(_) => gitlab::declare(audience),
+            Self::HcpTerraform(_) => hcp_terraform::ask_for(audience),
+            Self::Codefresh(_) => codefresh::obtain(audience),
+            Self::Spacelift(_) | Self::Semaphore(_) => Hints::one(
+                "the platform gives all its tokens this audience: leave `--audience` away, and give the federated credential \
+                 the platform's",
+            ),
+            _ => Hints::one(
+                "have the token issued for that audience, or say `--audience` where the federated credential has another one",
+            ),
+        }
     }
 }
 
@@ -533,36 +719,67 @@ fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
         {
             return contradiction("a host's identity needs neither `--assertion-env` nor `--assertion-file`");
         }
-        (Source::Github | Source::AzureDevops | Source::File, Some(_), None) => {
-            return contradiction("`--assertion-env` goes with `--source gitlab`, `env` or `auto`");
-        }
-        (Source::Github | Source::Gitlab | Source::AzureDevops | Source::Env, None, Some(_)) => {
-            return contradiction("`--assertion-file` goes with `--source file` or `auto`");
-        }
         (Source::Auto, None, Some(_)) => return Ok(Source::File),
         (Source::Auto, _, None) => {}
-        (chosen, _, _) => return Ok(chosen),
+        (Source::Gitlab | Source::Env, Some(_), None) | (Source::File, None, Some(_)) => {
+            return Ok(args.source);
+        }
+        (_, Some(_), None) => {
+            return contradiction("`--assertion-env` goes with `--source gitlab`, `env` or `auto`");
+        }
+        (_, None, Some(_)) => return contradiction("`--assertion-file` goes with `--source file` or `auto`"),
+        (chosen, None, None) => return Ok(chosen),
     }
-    let github =
-        env.get(names::github::ACTIONS) == Some("true") || env.is_set(names::github::ID_TOKEN_REQUEST_URL);
-    let gitlab = env.get(names::gitlab::CI) == Some("true");
-    let found: Vec<_> = [
-        (github, Source::Github, github::NAME),
-        (gitlab, Source::Gitlab, gitlab::NAME),
-        (is_azure_devops(env), Source::AzureDevops, azure_devops::NAME),
-    ]
-    .into_iter()
-    .filter(|(here, _, _)| *here)
-    .collect();
+    let found: Vec<_> = marks(env).into_iter().filter(|(here, _, _)| *here).collect();
     match (found.as_slice(), &args.assertion_env) {
-        ([] | [(_, Source::Github | Source::AzureDevops, _)], Some(_)) => Ok(Source::Env),
-        ([], None) if env.is_set(names::azure::FEDERATED_TOKEN_FILE) => Ok(Source::File),
+        ([(_, Some(Source::Gitlab), _)], Some(_)) => Ok(Source::Gitlab),
+        ([] | [_], Some(_)) => Ok(Source::Env),
+        // a runner of one's own in a cluster
+        ([] | [(_, None, _)], None) if env.is_set(names::azure::FEDERATED_TOKEN_FILE) => Ok(Source::File),
         ([], None) => Ok(Source::Auto),
-        ([(_, only, _)], _) => Ok(*only),
+        ([(_, Some(only), _)], None) => Ok(*only),
+        ([(_, None, _)], None) => Err(Error::Bitbucket),
         (several, _) => {
             Err(Error::Several(several.iter().map(|(_, _, name)| *name).collect::<Vec<_>>().join(", ")))
         }
     }
+}
+
+/// By what each CI platform says that a job is its own; Bitbucket has no source, as no credential could match.
+fn marks(env: &Env) -> [(bool, Option<Source>, &'static str); 10] {
+    let says = |name: &str| env.get(name) == Some("true");
+    [
+        (
+            says(names::github::ACTIONS)
+                || says(names::github::FORGEJO_ACTIONS)
+                || says(names::github::GITEA_ACTIONS)
+                || env.is_set(names::github::ID_TOKEN_REQUEST_URL),
+            Some(Source::Github),
+            github::NAME,
+        ),
+        (says(names::gitlab::CI), Some(Source::Gitlab), gitlab::NAME),
+        (is_azure_devops(env), Some(Source::AzureDevops), azure_devops::NAME),
+        (says(names::buildkite::BUILDKITE), Some(Source::Buildkite), buildkite::NAME),
+        (says(names::circleci::CIRCLECI), Some(Source::Circleci), circleci::NAME),
+        (
+            env.is_set(names::hcp_terraform::RUN_ID)
+                || env.iter().any(|(name, _)| hcp_terraform::is_token(name)),
+            Some(Source::HcpTerraform),
+            hcp_terraform::NAME,
+        ),
+        (
+            env.is_set(names::spacelift::OIDC_TOKEN) || env.is_set(names::spacelift::RUN_ID),
+            Some(Source::Spacelift),
+            spacelift::NAME,
+        ),
+        (says(names::semaphore::SEMAPHORE), Some(Source::Semaphore), semaphore::NAME),
+        (
+            env.is_set(names::codefresh::BUILD_ID) || env.is_set(names::codefresh::OIDC_REQUEST_URL),
+            Some(Source::Codefresh),
+            codefresh::NAME,
+        ),
+        (env.is_set(names::bitbucket::BUILD_NUMBER), None, bitbucket::NAME),
+    ]
 }
 
 #[cfg(test)]
@@ -575,6 +792,7 @@ mod tests {
             assertion_env: None,
             assertion_file: None,
             service_connection_id: None,
+            subject_claim: None,
             via: None,
             via_client_id: None,
             via_object_id: None,
@@ -586,7 +804,7 @@ mod tests {
 
     #[test]
     fn detection_takes_no_near_misses() {
-        let table: [(&[(&str, &str)], Option<Source>); 13] = [
+        let table: [(&[(&str, &str)], Option<Source>); 37] = [
             (&[], Some(Source::Auto)),
             (&[("GITHUB_ACTIONS", "true")], Some(Source::Github)),
             (&[("GITHUB_ACTIONS", "")], Some(Source::Auto)),
@@ -600,6 +818,31 @@ mod tests {
             (&[("AZURE_FEDERATED_TOKEN_FILE", "/x")], Some(Source::File)),
             (&[("AZURE_FEDERATED_TOKEN_FILE", "/x"), ("GITLAB_CI", "true")], Some(Source::Gitlab)),
             (&[("CI", "true")], Some(Source::Auto)),
+            (&[("FORGEJO_ACTIONS", "true")], Some(Source::Github)),
+            (&[("GITHUB_ACTIONS", "true"), ("GITEA_ACTIONS", "true")], Some(Source::Github)),
+            (&[("GITEA_ACTIONS", "1")], Some(Source::Auto)),
+            (&[("BUILDKITE", "true")], Some(Source::Buildkite)),
+            (&[("BUILDKITE", "TRUE")], Some(Source::Auto)),
+            (&[("BUILDKITE_OIDC_TOKEN_SUBJECT_CLAIM", "cluster_id")], Some(Source::Auto)),
+            (&[("CIRCLECI", "true")], Some(Source::Circleci)),
+            (&[("CIRCLECI", "1")], Some(Source::Auto)),
+            (&[("CIRCLE_OIDC_TOKEN_V2", "x")], Some(Source::Auto)),
+            (&[("TFC_RUN_ID", "run-1")], Some(Source::HcpTerraform)),
+            (&[("TFC_WORKLOAD_IDENTITY_TOKEN", "x")], Some(Source::HcpTerraform)),
+            (&[("TFC_WORKLOAD_IDENTITY_TOKEN_AZURE", "x")], Some(Source::HcpTerraform)),
+            (&[("TFC_WORKLOAD_IDENTITY_AUDIENCE", "x")], Some(Source::Auto)),
+            (&[("TFC_RUN_ID", "")], Some(Source::Auto)),
+            (&[("SPACELIFT_OIDC_TOKEN", "x")], Some(Source::Spacelift)),
+            (&[("TF_VAR_spacelift_run_id", "x")], Some(Source::Spacelift)),
+            (&[("SEMAPHORE", "true")], Some(Source::Semaphore)),
+            (&[("SEMAPHORE", "yes")], Some(Source::Auto)),
+            (&[("SEMAPHORE_OIDC_TOKEN", "x")], Some(Source::Auto)),
+            (&[("CF_BUILD_ID", "x")], Some(Source::Codefresh)),
+            (&[("ID_TOKEN", "x")], Some(Source::Auto)),
+            (&[("BITBUCKET_BUILD_NUMBER", "7")], None),
+            (&[("BITBUCKET_BUILD_NUMBER", "7"), ("AZURE_FEDERATED_TOKEN_FILE", "/x")], Some(Source::File)),
+            // never by themselves
+            (&[("GCE_METADATA_HOST", "x"), ("K_SERVICE", "x"), ("AWS_REGION", "x")], Some(Source::Auto)),
         ];
         for (pairs, expected) in table {
             let found = source(&Env::from_pairs(pairs.iter().copied()), &args(Source::Auto));

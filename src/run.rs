@@ -16,6 +16,7 @@ use crate::{
     cli::{
         ApplyTrust, Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs,
         IdentityArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
+        TrustOptions,
     },
     cloud::{Cloud, CloudName},
     config::{self, Login, Target, Token},
@@ -27,6 +28,7 @@ use crate::{
     exec,
     export::{self, Before, Granted, Hosted, Plan, Served, azure_cli::UserSettings},
     http::Http,
+    identifiers::Audience,
     identity_map::IdentityMap,
     keeper::{self, Handed, Keeper, Orders},
     managed_identity::Host,
@@ -158,6 +160,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         Command::Trust(command) => return interruptible(trust(command, env, ui)).await,
         Command::Keep(args) => keep(args, env, ui).await?,
         Command::Become(args) => return Err(exec::become_command(args.parent, &args.command)),
+        Command::Watch => exec::watch()?,
     }
     Ok(0)
 }
@@ -229,7 +232,7 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     exchange.propagation = login.propagation;
     exchange.first.replace(first);
     let way = Way::choose(&login, &exchange)?;
-    if way != Way::Files
+    if matches!(way, Way::Asked(_))
         && !login.endpoints
         && let Some(warning) = config::prefers_file(&login.consumers, env)
     {
@@ -241,7 +244,7 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
 
     let directory = LoginDirectory::create(env, identity)?;
     let granted = Granted { identity, assertion: acquired.assertion.as_ref(), tokens };
-    let (plan, keeper) = plan_and_keep(&login, &granted, way, &exchange, &directory, env, ui).await?;
+    let (plan, keeper) = plan_and_keep(&login, &granted, &way, &exchange, &directory, env, ui).await?;
     directory.write(&plan.files)?;
     let facts = Facts { login: &login, granted: &granted, directory: directory.path() };
     let process = keeper.as_ref().map(|keeper| keeper.pid);
@@ -277,41 +280,38 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
 }
 
 /// How later steps get their tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Way {
     /// From files, by the assertion in them.
     Files,
-    /// From the host.
-    Host,
-    /// From endpoints that this login leaves behind.
-    Endpoints,
+    /// From whom they ask: these clients the endpoints that this login leaves behind, the others the host.
+    Asked(BTreeSet<Consumer>),
 }
 
 impl Way {
-    /// The user's choice; else the host, where each client of this login knows how to ask it; else endpoints, where
-    /// nobody but azfed can ask.
+    /// The user's choice; else the host, for each client that knows how to ask it, and endpoints for those that do not.
     fn choose(login: &Login, exchange: &Exchange) -> Result<Self, Error> {
         if login.endpoints {
-            return Ok(Self::Endpoints);
+            return Ok(Self::Asked(login.consumers.clone()));
         }
-        let (who, is_known) = match exchange.host() {
-            Some(host) => (host.name(), login.consumers.iter().all(|consumer| host.is_known_to(*consumer))),
+        let is_known = |consumer: &Consumer| exchange.host().is_some_and(|host| host.is_known_to(*consumer));
+        let who = match exchange.host() {
+            Some(host) => host.name(),
             None if exchange.has_assertions_for_all() => return Ok(Self::Files),
-            None => ("cluster's token proxy", false),
+            None => "cluster's token proxy",
         };
-        if is_known {
-            return Ok(Self::Host);
-        }
-        let refused = |why| Err(config::Error::NotServed { host: who, why }.into());
-        if login.keep_fresh == Some(false) {
-            return refused("`--no-keep-fresh` forbids the background process that could ask for them");
-        }
-        if login.output == Output::Dotenv {
-            return refused(
-                "what opens the endpoints that could is a secret, which has no place in an artifact",
-            );
-        }
-        Ok(Self::Endpoints)
+        let served: BTreeSet<Consumer> =
+            login.consumers.iter().filter(|consumer| !is_known(consumer)).copied().collect();
+        let why = match (login.keep_fresh, login.output) {
+            _ if served.is_empty() => return Ok(Self::Asked(served)),
+            (Some(false), _) => "`--no-keep-fresh` forbids the background process that could ask for it",
+            (_, Output::Dotenv) => {
+                "what opens the endpoints that could is a secret, which has no place in an artifact"
+            }
+            _ => return Ok(Self::Asked(served)),
+        };
+        let clients = served.iter().map(|consumer| consumer.name()).collect::<Vec<_>>().join(", ");
+        Err(config::Error::NotServed { clients, host: who, why }.into())
     }
 }
 
@@ -319,63 +319,64 @@ impl Way {
 async fn plan_and_keep(
     login: &Login,
     granted: &Granted<'_>,
-    way: Way,
+    way: &Way,
     exchange: &Exchange,
     directory: &LoginDirectory,
     env: &Env,
     ui: &Ui,
 ) -> Result<(Plan, Option<Keeper>), Error> {
-    let handed = Handed {
-        identity: granted.identity,
-        target: &login.target,
+    let (identity, target, path) = (granted.identity, &login.target, directory.path());
+    let handed = |endpoints| Handed {
+        identity,
+        target,
         exchange,
         assertion: granted.assertion,
         tokens: granted.tokens,
-        directory: directory.path(),
+        directory: path,
         timeout: login.timeout,
-        endpoints: way == Way::Endpoints,
+        endpoints,
         allowed: &login.allowed,
     };
-    if way == Way::Endpoints {
-        let keeper = Keeper::start(&handed, env, ui).await?;
+    let before = before(env);
+    if let Way::Asked(served) = way {
+        let asking: BTreeSet<Consumer> = login.consumers.difference(served).copied().collect();
+        let mut plan = Plan::default();
+        if let (Some(managed), false) = (exchange.of_host(), asking.is_empty()) {
+            let hosted = Hosted { managed, identity, target, consumers: &asking, directory: path };
+            plan = plan.and(hosted.plan(&before.azure_cli));
+        }
+        if served.is_empty() {
+            return Ok((plan, None));
+        }
+        let keeper = Keeper::start(&handed(true), env, ui).await?;
         let Some(address) = &keeper.address else {
             return Err(keeper::Failure::Start("it has no endpoints".to_owned()).into());
         };
         mask_keys(address, ui)?;
         let served = Served {
             address,
-            identity: granted.identity,
-            target: &login.target,
-            consumers: &login.consumers,
-            directory: Some(directory.path()),
-            assertions: exchange.has_assertions_for_all(),
+            identity,
+            target,
+            consumers: served,
+            directory: Some(path),
+            assertions: Vault::hands_out_assertions(exchange, &login.allowed),
+            no_proxy: no_proxy(env),
         };
-        let plan = served.plan(&before(env).azure_cli);
+        let plan = plan.and(served.plan(&before.azure_cli));
         return Ok((plan, Some(keeper)));
-    }
-    if let Some(managed) = exchange.of_host() {
-        // the host renews by itself: there is nothing to keep fresh
-        let hosted = Hosted {
-            managed,
-            identity: granted.identity,
-            target: &login.target,
-            consumers: &login.consumers,
-            directory: directory.path(),
-        };
-        return Ok((hosted.plan(&before(env).azure_cli), None));
     }
     let Some(assertion) = granted.assertion else { return Err(exchange::nobody()) };
     let renewable = exchange.is_renewable();
     if login.keep_fresh == Some(true) && !renewable {
         return Err(keeper::Failure::NotRenewable(exchange.platform().describe()).into());
     }
-    let plan = export::plan(login, granted, (assertion, exchange.issuer()), &before(env), directory.path());
+    let plan = export::plan(login, granted, (assertion, exchange.issuer()), &before, path);
     // a file that others rotate is renewed where the user says so; a platform that mints, unless the user says no
-    let wanted = login.keep_fresh.unwrap_or_else(|| exchange.platform().endpoint().is_some());
+    let wanted = login.keep_fresh.unwrap_or_else(|| exchange.platform().is_kept_fresh());
     if !(wanted && renewable && plan.is_renewable()) {
         return Ok((plan, None));
     }
-    match Keeper::start(&handed, env, ui).await {
+    match Keeper::start(&handed(false), env, ui).await {
         Ok(keeper) => Ok((plan, Some(keeper))),
         Err(error) if login.keep_fresh.is_some() => Err(error.into()),
         Err(error) => {
@@ -383,6 +384,25 @@ async fn plan_and_keep(
             Ok((plan, None))
         }
     }
+}
+
+/// What `NO_PROXY` and its other spelling must be where a client would send requests to this machine through a proxy,
+/// which could then ask as it does. (Go's and .NET's clients leave loopback out by themselves, Python's and curl do not.)
+fn no_proxy(env: &Env) -> Vec<(&'static str, String)> {
+    let proxies = names::system::HTTP_PROXY.into_iter().chain(names::system::ALL_PROXY);
+    if !proxies.into_iter().any(|name| env.is_set(name)) {
+        return Vec::new();
+    }
+    let [upper, lower] = names::system::NO_PROXY;
+    let with_loopback = |name, other| {
+        let known = env.get(name).or_else(|| env.get(other)).unwrap_or_default();
+        let missing = ["127.0.0.1", "localhost"];
+        let missing = missing.into_iter().filter(|host| !known.split(',').any(|one| one.trim() == *host));
+        let all: Vec<&str> =
+            Some(known).filter(|known| !known.is_empty()).into_iter().chain(missing).collect();
+        (name, all.join(","))
+    };
+    vec![with_loopback(upper, lower), with_loopback(lower, upper)]
 }
 
 /// The background process of a login.
@@ -403,7 +423,9 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
         return Ok(());
     }
     let allowed = args.allowed.clone();
-    let vault = Rc::new(Vault::new(exchange, identity, allowed, assertion, tokens, meant.timeout));
+    let acquired = Acquired { identity, assertion, tokens };
+    let vault = Vault::new(exchange, acquired, allowed, meant.timeout, meant.target.cloud, ui);
+    let vault = Rc::new(vault);
     if let Some(endpoints) = endpoints {
         tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
     }
@@ -435,12 +457,15 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         target: &meant.target,
         consumers: &consumers,
         directory: directory.as_ref().map(LoginDirectory::path),
-        assertions: exchange.has_assertions_for_all(),
+        assertions: Vault::hands_out_assertions(&exchange, &args.allowed),
+        no_proxy: no_proxy(env),
     };
     if let Some(directory) = &directory {
         directory.write(&served.plan(&before(env).azure_cli).files)?;
     }
-    let environment = exec::environment(env, &served);
+    // with a list of resources, the command does not get what opens every resource either
+    let own = if args.allowed.is_empty() { Vec::new() } else { exchange.platform().credentials() };
+    let environment = exec::environment(env, &served, own);
     for name in &environment.removed {
         ui.debug(&format!("the command does not get {name}"));
     }
@@ -448,13 +473,16 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
         ui.debug(&format!("the command gets {}", variable.name));
     }
     mask_keys(endpoints.address(), ui)?;
-    let vault =
-        Rc::new(Vault::new(exchange, identity, args.allowed.clone(), assertion, tokens, meant.timeout));
+    let allowed = args.allowed.clone();
+    let acquired = Acquired { identity, assertion, tokens };
+    let vault = Vault::new(exchange, acquired, allowed, meant.timeout, meant.target.cloud, ui);
+    let vault = Rc::new(vault);
     let serving = tokio::task::spawn_local(endpoints.serve(Rc::clone(&vault)));
     let program = exec::shown(&args.command);
     let failed = |reason| Error::Command { program: program.clone(), reason };
-    let mut child = exec::spawn(&args.command, &environment).map_err(failed)?;
-    let status = exec::wait(&mut child).await.map_err(failed)?;
+    let path = directory.as_ref().map(LoginDirectory::path);
+    let mut running = exec::spawn(&args.command, &environment, path).await.map_err(failed)?;
+    let status = running.wait().await.map_err(failed)?;
     serving.abort();
     say_asked_for(&program, &vault.asked_for(), env, ui);
     Ok(exec::exit_code(status))
@@ -527,14 +555,25 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Kubernetes(described) => {
             (Trust::kubernetes(described, &described.options)?, described.options.form)
         }
+        TrustCommand::Buildkite(described) => (Trust::buildkite(described)?, described.options.form),
+        TrustCommand::Circleci(described) => (Trust::circleci(described)?, described.options.form),
+        TrustCommand::HcpTerraform(described) => (Trust::hcp_terraform(described)?, described.options.form),
+        TrustCommand::Spacelift(described) => (Trust::spacelift(described)?, described.options.form),
+        TrustCommand::Semaphore(described) => (Trust::semaphore(described)?, described.options.form),
+        TrustCommand::Codefresh(described) => (Trust::codefresh(described)?, described.options.form),
+        TrustCommand::Forgejo(described) => (Trust::forgejo(described)?, described.options.form),
+        TrustCommand::GoogleCloud(described) => (Trust::google_cloud(described)?, described.options.form),
+        TrustCommand::Aws(described) => (Trust::aws(described)?, described.options.form),
+        TrustCommand::Bitbucket(_) => return Err(platform::Error::Bitbucket.into()),
         TrustCommand::Here(here) => {
             let cloud = CloudArgs {
                 cloud: here.options.cloud,
                 authority_host: None,
                 audience: here.options.audience.clone(),
             };
-            let claims = claims_of_this_job(&cloud, &here.source, env, ui).await?;
-            (Trust::of_claims(&claims.iss, &claims.sub, &here.options)?, here.options.form)
+            let (claims, audience) = claims_of_this_job(&cloud, &here.source, env, ui).await?;
+            let options = TrustOptions { audience: Some(audience), ..here.options.clone() };
+            (Trust::of_claims(&claims.iss, &claims.sub, &options)?, options.form)
         }
         TrustCommand::Check(check) => return check_trust(check, env, ui).await,
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
@@ -543,15 +582,17 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
     Ok(0)
 }
 
+/// What this job's OIDC token says, and the audience that its credential must have.
 async fn claims_of_this_job(
     cloud: &CloudArgs,
     source: &SourceArgs,
     env: &Env,
     ui: &Rc<Ui>,
-) -> Result<Claims, Error> {
+) -> Result<(Claims, Audience), Error> {
     let target = Target::resolve(cloud, env)?;
     let exchange = Exchange::prepare(env, source, &target, None, ui)?;
-    Ok(exchange.within(config::timeout(source), exchange.assertion()).await?.claims)
+    let assertion = exchange.within(config::timeout(source), exchange.assertion()).await?;
+    Ok((assertion.claims, exchange.audience().clone()))
 }
 
 /// Compares a list of credentials with a job: 0 where one matches, else 4, as Entra's refusal would be.
@@ -561,8 +602,8 @@ async fn check_trust(check: &CheckTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, E
         let audience = Target::resolve(&check.cloud, env)?.audience.to_string();
         nearest::Presented { issuer: issuer.clone(), subject: subject.clone(), audience }
     } else {
-        let claims = claims_of_this_job(&check.cloud, &check.source, env, ui).await?;
-        nearest::Presented::of(&claims, &Target::resolve(&check.cloud, env)?.audience)
+        let (claims, audience) = claims_of_this_job(&check.cloud, &check.source, env, ui).await?;
+        nearest::Presented::of(&claims, &audience)
     };
     let outcome = nearest::compare(&presented, &credentials);
     sink::stdout(&(outcome.render().join("\n") + "\n"))?;

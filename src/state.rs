@@ -349,6 +349,23 @@ fn remove_whole(directory: &Path) -> io::Result<()> {
     fs::remove_dir_all(if renamed { &gone } else { directory })
 }
 
+/// Removes a login whose `exec` has gone without doing so.
+pub fn remove_left(directory: &str) -> io::Result<()> {
+    let directory = Path::new(directory);
+    match manifest(directory) {
+        Some(_) => remove_whole(directory),
+        None => Ok(()),
+    }
+}
+
+/// Whether a path is a login's directory, or below one, by its name.
+pub fn is_ours(path: &str) -> bool {
+    let is = |component: std::path::Component<'_>| {
+        component.as_os_str().to_str().is_some_and(|name| name.starts_with(PREFIX))
+    };
+    Path::new(path).components().any(is)
+}
+
 fn remove_one(directory: &Path) -> Result<Removed, Error> {
     let keeping = end_keeper(directory);
     let asked_for = fs::read(directory.join(KEEPER).join(ASKED_FOR)).ok();

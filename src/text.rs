@@ -8,7 +8,8 @@ const LONGEST: usize = 2000;
 /// GitHub's runner reads `::command::` at the start of a line and `##[command]` anywhere in one (actions/runner
 /// `src/Runner.Common/ActionCommand.cs`); the Azure DevOps agent finds `##vso[` anywhere (azure-pipelines-agent
 /// `src/Microsoft.VisualStudio.Services.Agent/Command.cs`). So line breaks and control characters become spaces,
-/// and those three marks are broken up. Marks that would turn the direction of the text are dropped.
+/// and those three marks are broken up; `::` right behind a letter or digit, as in an ARN, can start no line and stays.
+/// Marks that would turn the direction of the text are dropped.
 pub fn one_line(foreign: &str) -> String {
     inert(foreign.trim())
 }
@@ -24,13 +25,18 @@ pub fn inert(foreign: &str) -> String {
         match character {
             '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
             '\u{2028}' | '\u{2029}' => line.push(' '),
-            ':' if line.ends_with(':') => line.push_str(" :"),
+            ':' if line.ends_with(':') && !is_behind_a_word(&line) => line.push_str(" :"),
             '#' if line.ends_with('#') => line.push_str(" #"),
             other if other.is_control() => line.push(' '),
             other => line.push(other),
         }
     }
     line
+}
+
+/// Whether the colon at the end stands behind a letter or digit.
+fn is_behind_a_word(line: &str) -> bool {
+    line.strip_suffix(':').is_some_and(|before| before.ends_with(|last: char| last.is_ascii_alphanumeric()))
 }
 
 /// A word that a POSIX shell reads back as exactly `value`.
@@ -81,11 +87,13 @@ mod tests {
             "a\u{2028}::b",
         ] {
             let line = one_line(hostile);
-            assert!(
-                !line.contains("::") && !line.contains("##") && !line.contains(char::is_control),
-                "{line:?}"
-            );
+            let command = line
+                .match_indices("::")
+                .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_ascii_alphanumeric()));
+            assert!(!command && !line.contains("##") && !line.contains(char::is_control), "{line:?}");
         }
+        assert_eq!(one_line("arn:aws:iam::123456789012:role/x"), "arn:aws:iam::123456789012:role/x");
+        assert_eq!(one_line("a::b::::c"), "a::b:: : :c");
         assert_eq!(
             one_line("  repo:contoso/infra:environment:prod\n"),
             "repo:contoso/infra:environment:prod"

@@ -6,6 +6,7 @@
 //! userAssignedIdentities/federatedIdentityCredentials 2023-01-31.
 
 pub mod apply;
+mod elsewhere;
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -125,6 +126,7 @@ pub struct Trust {
 }
 
 /// A job's name for its credential, its issuer and its subject.
+#[derive(Clone)]
 struct Job {
     name: String,
     issuer: String,

@@ -7,6 +7,7 @@ use crate::{
     hosts::{self, Host},
     issuers::{self, JobOverrides, Platform},
     message::{Answer, Request, answer as plain, json as as_json},
+    workloads::{self, Workload},
     world::{FederatedCredential, Settings, World},
 };
 
@@ -69,9 +70,16 @@ fn act(request: &Request, world: &World) -> Result<Answer, Box<Answer>> {
         }
         ("GET", path) if path.starts_with("env/") || path.starts_with("mint/") => {
             let (what, platform) = path.split_once('/').unwrap_or_default();
+            let overrides = overrides(request);
+            if let Ok(workload) = serde_json::from_value::<Workload>(json!(platform)) {
+                return Ok(if what == "mint" {
+                    plain(200, "text/plain", workloads::mint(world, workload, None, &overrides))
+                } else {
+                    variables(request, workloads::environment(world, workload, &overrides))
+                });
+            }
             let platform: Platform = serde_json::from_value(json!(platform))
                 .map_err(|_| Box::new(as_json(404, &json!({ "error": "no such platform" }))))?;
-            let overrides = overrides(request);
             if what == "mint" {
                 return Ok(plain(200, "text/plain", issuers::mint(world, platform, None, &overrides)));
             }
@@ -111,5 +119,6 @@ fn overrides(request: &Request) -> JobOverrides {
         tampered: request.query("tampered").is_some(),
         permissions: text("permissions"),
         environment: text("environment"),
+        subject_claim: text("subject_claim"),
     }
 }

@@ -107,6 +107,9 @@ pub(crate) fn environment(world: &World, host: Host) -> Vec<(String, String)> {
             ("AZURE_KUBERNETES_CA_DATA", world.tls.token_proxy_ca_pem.clone()),
         ],
     };
+    if pairs.iter().any(|(_, value)| *value == world.host_secret) {
+        world.remember_secret(&world.host_secret);
+    }
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
@@ -285,6 +288,17 @@ pub(crate) mod tests {
         let both = parameters(&query, &["a", "b"]).unwrap();
         assert_eq!(Choice::of(&both, [&["a"], &["b"], &[]]), None);
         assert_eq!(Choice::of(&both, [&["a"], &[], &[]]), Some(Choice::Client("1")));
+    }
+
+    #[test]
+    fn what_opens_an_endpoint_is_a_secret_once_a_host_has_it() {
+        let world = world(|_| ());
+        for host in [Host::Imds, Host::Arc, Host::CloudShell, Host::IdentityBinding] {
+            assert!(!environment(&world, host).is_empty());
+        }
+        assert!(world.lock().secrets.is_empty());
+        environment(&world, Host::ServiceFabric);
+        assert_eq!(world.lock().secrets, std::slice::from_ref(&world.host_secret));
     }
 
     #[test]

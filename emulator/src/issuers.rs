@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use crate::{
     entra,
+    keys::{Key, Token},
     message::{Answer, Request, answer, json, with},
+    workloads::Workload,
     world::{
         AZURE_DEVOPS_SUBJECT, CONNECTION, GITHUB_ISSUER, GITHUB_SUBJECT, GITLAB_ISSUER, GITLAB_SUBJECT,
         KUBERNETES_ISSUER, KUBERNETES_SUBJECT, World, azure_devops_entra_subject, entra_issuer, now,
@@ -52,6 +54,8 @@ pub struct JobOverrides {
     pub permissions: Option<String>,
     /// The job's deployment environment, where the subject does not say.
     pub environment: Option<String>,
+    /// The claim that is the subject: `--subject-claim` of Buildkite's agent.
+    pub subject_claim: Option<String>,
 }
 
 const GITHUB_PATH: &str = "/42//idtoken/job";
@@ -60,16 +64,14 @@ const AZURE_DEVOPS_PATH: &str = "/contoso/bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb/_
                                  cccccccc-cccc-4ccc-8ccc-cccccccccccc/jobs/dddddddd-dddd-4ddd-8ddd-dddddddddddd/oidctoken";
 
 /// A request token, which carries what the job is: so that one emulator serves several kinds of job.
-fn request_token(world: &World, kind: &str, overrides: &JobOverrides) -> String {
-    let key = if kind == "github" { &world.github } else { &world.azure_devops };
+pub(crate) fn request_token(world: &World, key: &Key, kind: &str, overrides: &JobOverrides) -> String {
     let token = key.sign(&json!({ "kind": kind, "job": overrides, "jti": Uuid::new_v4().to_string() }));
     world.remember_secret(&token);
     token
 }
 
-fn job_of(world: &World, kind: &str, request: &Request) -> Option<JobOverrides> {
-    let key = if kind == "github" { &world.github } else { &world.azure_devops };
-    let token = crate::keys::Token::parse(request.bearer()?)?;
+pub(crate) fn job_of(key: &Key, kind: &str, request: &Request) -> Option<JobOverrides> {
+    let token = Token::parse(request.bearer()?)?;
     (key.verifies(&token) && token.claims["kind"] == kind)
         .then(|| serde_json::from_value(token.claims["job"].clone()).ok())
         .flatten()
@@ -98,7 +100,10 @@ pub(crate) fn environment(
             if granted {
                 let url = format!("{}{GITHUB_PATH}?api-version=2.0", world.url_of(GITHUB_HOST));
                 pairs.push(("ACTIONS_ID_TOKEN_REQUEST_URL", url));
-                pairs.push(("ACTIONS_ID_TOKEN_REQUEST_TOKEN", request_token(world, "github", overrides)));
+                pairs.push((
+                    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+                    request_token(world, &world.github, "github", overrides),
+                ));
             }
         }
         Platform::Gitlab => {
@@ -123,7 +128,10 @@ pub(crate) fn environment(
                 ("SYSTEM_OIDCREQUESTURI", format!("{}{AZURE_DEVOPS_PATH}", world.url_of("dev.azure.com"))),
             ]);
             if granted {
-                pairs.push(("SYSTEM_ACCESSTOKEN", request_token(world, "azure-devops", overrides)));
+                pairs.push((
+                    "SYSTEM_ACCESSTOKEN",
+                    request_token(world, &world.azure_devops, "azure-devops", overrides),
+                ));
             }
         }
         Platform::Kubernetes => pairs.clear(),
@@ -187,20 +195,39 @@ pub(crate) fn mint(
             (vstoken_issuer(), AZURE_DEVOPS_SUBJECT.to_owned(), &world.azure_devops, 300, exchange)
         }
     };
-    let lifetime = overrides.lifetime.or(settings.assertion_lifetime_s).unwrap_or(lifetime);
     let audience = asked_audience.or(overrides.audience.as_deref()).unwrap_or(audience);
+    let subject = overrides.subject.clone().unwrap_or(subject);
+    let more = more_claims(platform, &subject, overrides.environment.as_deref());
+    let audience = if platform == Platform::Kubernetes { json!([audience]) } else { json!(audience) };
+    sign(world, Written { key, issuer, subject, audience, lifetime, more }, overrides)
+}
+
+/// What an issuer writes.
+pub(crate) struct Written<'a> {
+    pub key: &'a Key,
+    pub issuer: String,
+    pub subject: String,
+    pub audience: Value,
+    pub lifetime: u64,
+    /// Further claims.
+    pub more: Value,
+}
+
+/// The token, changed where the job is different.
+pub(crate) fn sign(world: &World, written: Written<'_>, overrides: &JobOverrides) -> String {
+    let Written { key, issuer, subject, audience, lifetime, more } = written;
+    let usual = world.lock().settings.assertion_lifetime_s.unwrap_or(lifetime);
+    let lifetime = overrides.lifetime.unwrap_or(usual);
     let at = now();
     let mut claims = json!({
         "iss": overrides.issuer.clone().unwrap_or(issuer),
-        "sub": overrides.subject.clone().unwrap_or(subject),
-        "aud": if platform == Platform::Kubernetes { json!([audience]) } else { json!(audience) },
+        "sub": subject,
+        "aud": audience,
         "iat": at,
         "nbf": overrides.not_before.map_or(at.saturating_sub(600), |seconds| at + seconds),
         "exp": at + lifetime,
         "jti": Uuid::new_v4().to_string(),
     });
-    let more =
-        more_claims(platform, claims["sub"].as_str().unwrap_or_default(), overrides.environment.as_deref());
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let mut jwt = key.sign(&claims);
     if overrides.tampered {
@@ -218,7 +245,7 @@ pub(crate) fn github(request: &Request, world: &World) -> Answer {
     if request.method != "GET" {
         return answer(405, "", "");
     }
-    let Some(job) = job_of(world, "github", request) else {
+    let Some(job) = job_of(&world.github, "github", request) else {
         return json(401, &json!({ "$id": "1", "message": "The request token is not valid for this job." }));
     };
     let audiences: Vec<&str> = request
@@ -242,7 +269,7 @@ pub(crate) fn azure_devops(request: &Request, world: &World) -> Answer {
             &json!({ "message": "The requested resource does not support http method 'GET'." }),
         );
     }
-    let Some(job) = job_of(world, "azure-devops", request) else {
+    let Some(job) = job_of(&world.azure_devops, "azure-devops", request) else {
         if request.header("x-tfs-fedauthredirect") == Some("Suppress") {
             return json(401, &json!({ "message": "The access token is not valid." }));
         }
@@ -274,7 +301,7 @@ pub(crate) fn discovery(request: &Request, world: &World) -> Answer {
         "gitlab.example.com" => &world.gitlab,
         "oidc.prod-aks.azure.com" => &world.kubernetes,
         "vstoken.dev.azure.com" => &world.azure_devops,
-        _ => &world.entra,
+        host => Workload::of_host(host).map_or(&world.entra, |workload| world.key_of_workload(workload)),
     };
     if request.path.ends_with("openid-configuration") {
         let base = &request.base;

@@ -1,5 +1,6 @@
-//! A loopback stand-in for what `azfed` and its clients talk to: the OIDC issuers of GitHub, GitLab, Azure DevOps and
-//! Kubernetes, Microsoft Entra, Azure Resource Manager, Key Vault and Blob storage.
+//! A loopback stand-in for what `azfed` and its clients talk to: the OIDC issuers of GitHub, GitLab, Azure DevOps,
+//! Kubernetes and other CIs and clouds, Microsoft Entra, the managed identity endpoints of hosts, Azure Resource Manager, Key
+//! Vault and Blob storage.
 //!
 //! It judges: real RS256 signatures, audiences, subjects, form fields, leases; what a real service refuses, it refuses,
 //! with that service's status and words. It is never shipped.
@@ -11,6 +12,7 @@
     reason = "a test double: a panic here is a failed test"
 )]
 
+mod aws;
 mod azure;
 mod blob;
 mod control;
@@ -20,6 +22,7 @@ mod issuers;
 mod keys;
 mod message;
 mod server;
+pub mod workloads;
 pub mod world;
 
 use std::{
@@ -30,15 +33,18 @@ use std::{
     time::Duration,
 };
 
+pub use aws::AwsFederation;
 pub use hosts::{
     Host,
     arc::{ArcAgent, ArcChallenge},
+    azure_ml::AzureMlNames,
     service_fabric::ServiceFabricCertificate,
     token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
 };
 pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
 pub use server::HOSTS;
+pub use workloads::Workload;
 pub use world::{Action, Fault, FederatedCredential, HostIdentity, Names, Settings};
 
 use world::World;
@@ -175,6 +181,16 @@ impl Emulator {
     /// An assertion with these claims over the platform's own, signed by its issuer.
     pub fn mint(&self, platform: Platform, overrides: &JobOverrides) -> String {
         issuers::mint(&self.world, platform, None, overrides)
+    }
+
+    /// What the platform of another CI or cloud sets for a step: without temp directories and command files.
+    pub fn workload_env(&self, workload: Workload, overrides: &JobOverrides) -> Vec<(String, String)> {
+        workloads::environment(&self.world, workload, overrides)
+    }
+
+    /// The same as [`Self::mint`] for another CI or cloud.
+    pub fn mint_workload(&self, workload: Workload, overrides: &JobOverrides) -> String {
+        workloads::mint(&self.world, workload, None, overrides)
     }
 
     /// An operator's access token to Azure Resource Manager.

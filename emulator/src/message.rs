@@ -70,7 +70,8 @@ pub struct Recorded {
     /// When it arrived, in milliseconds since the start.
     pub at_ms: u128,
     /// What it was: `github.assertion`, `azure-devops.assertion`, `entra.token`, `entra.discovery`, `jwks`, `arm`,
-    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`, `arc`, `service-fabric`, `azure-ml`, `cloud-shell`, `token-proxy`.
+    /// `vault`, `blob`, `unknown`; a host's managed identity endpoint: `imds`, `app-service`, `automation`, `arc`, `service-fabric`, `azure-ml`, `cloud-shell`, `token-proxy`; other CIs'
+    /// and clouds': `forgejo.assertion`, `gitea.assertion`, `google`, `aws`.
     pub kind: &'static str,
     /// The method.
     pub method: String,

@@ -41,7 +41,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    azure, blob, control, entra,
+    aws, azure, blob, control, entra,
     hosts::{
         app_service, arc, automation, azure_ml, cloud_shell, imds,
         service_fabric::{self, ServiceFabricCertificate},
@@ -49,11 +49,12 @@ use crate::{
     },
     issuers,
     message::{Answer, Body, Door, Recorded, Request, answer, with},
+    workloads::{self, Workload},
     world::{Action, Fault, Ports, World},
 };
 
 /// Every real name that is played; a test's hosts file maps them to 127.0.0.1.
-pub const HOSTS: [&str; 23] = [
+pub const HOSTS: [&str; 37] = [
     "login.microsoftonline.com",
     "login.microsoft.com",
     "login.windows.net",
@@ -77,6 +78,20 @@ pub const HOSTS: [&str; 23] = [
     "contosotfstate.blob.core.usgovcloudapi.net",
     "contosotfstate.blob.core.chinacloudapi.cn",
     "graph.microsoft.com",
+    "agent.buildkite.com",
+    "oidc.circleci.com",
+    "app.terraform.io",
+    "contoso.app.spacelift.io",
+    "contoso.semaphoreci.com",
+    "jenkins.example.com",
+    "oidc.codefresh.io",
+    "forgejo.example.com",
+    "git.example.com",
+    "api.bitbucket.org",
+    "accounts.google.com",
+    "metadata.google.internal",
+    "sts.eu-west-1.amazonaws.com",
+    "a1b2c3d4-5e6f-4a7b-8c9d-0e1f2a3b0006.tokens.sts.global.api.aws",
 ];
 
 /// The emulator's own server certificates.
@@ -322,6 +337,10 @@ fn kind(request: &Request) -> &'static str {
     match () {
         () if path.starts_with("/_emulator/") => "control",
         () if request.door == Door::ServiceFabric => "service-fabric",
+        () if path.starts_with("/computeMetadata/") => "google",
+        () if path == "/sts/" || host.starts_with("sts.") && host.ends_with(".amazonaws.com") => "aws",
+        () if path.ends_with("/idtoken") && path.starts_with("/gitea/") => "gitea.assertion",
+        () if path.ends_with("/idtoken") => "forgejo.assertion",
         () if path.starts_with("/token-proxy/") => "token-proxy",
         () if request.server_name.as_deref() == Some(TOKEN_PROXY_NAME) => "token-proxy",
         () if path == "/azure-ml/token" => "azure-ml",
@@ -416,6 +435,10 @@ fn route(kind: &str, request: &Request, world: &World) -> Answer {
         "imds" => imds::answer(request, world),
         "app-service" => app_service::answer(request, world),
         "arc" => arc::answer(request, world),
+        "google" => workloads::google(request, world),
+        "aws" => aws::sts(request, world),
+        "forgejo.assertion" => workloads::actions(request, Workload::Forgejo, world),
+        "gitea.assertion" => workloads::actions(request, Workload::Gitea, world),
         "token-proxy" => token_proxy::answer(request, world),
         "azure-ml" => azure_ml::answer(request, world),
         "cloud-shell" => cloud_shell::answer(request, world),
@@ -511,4 +534,167 @@ fn far_away(stream: TcpStream, round_trip: Duration) -> DuplexStream {
         let _ = to_client.shutdown().await;
     });
     near
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        sync::Mutex,
+    };
+
+    use rustls::{
+        ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{ServerName, UnixTime},
+    };
+
+    use super::*;
+    use crate::{Emulator, Host, JobOverrides, Options, Platform};
+
+    /// Trusts everybody, and keeps the thumbprint.
+    #[derive(Debug, Default)]
+    struct Anyone(Mutex<String>);
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            certificate: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            *self.0.lock().unwrap() = thumbprint(certificate);
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+
+    /// The status of an answer over TLS, and the thumbprint of the certificate.
+    fn over_tls(port: u16, name: &str, request: &str) -> (u16, String) {
+        let anyone = Arc::new(Anyone::default());
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&anyone) as _;
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let status = exchange(StreamOwned::new(connection, stream), request);
+        let thumbprint = anyone.0.lock().unwrap().clone();
+        (status, thumbprint)
+    }
+
+    fn exchange(mut stream: impl Read + Write, request: &str) -> u16 {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        String::from_utf8_lossy(&head)[9..].parse().unwrap()
+    }
+
+    fn get(path: &str, header: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n")
+    }
+
+    const TOKEN: &str = "/metadata/identity/oauth2/token";
+
+    #[test]
+    fn every_address_of_plain_http() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let free = std::net::TcpListener::bind(any).unwrap().local_addr().unwrap();
+        let options = Options { also_http: vec![free], ..Options::default() };
+        let emulator = Emulator::start(options).unwrap();
+        let request = get(
+            &format!("{TOKEN}?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net"),
+            "Metadata: true",
+        );
+        let own: SocketAddr = emulator.http_url().strip_prefix("http://").unwrap().parse().unwrap();
+        for address in [own, free] {
+            assert_eq!(exchange(TcpStream::connect(address).unwrap(), &request), 200);
+        }
+        let requests = emulator.requests();
+        assert_eq!(requests.iter().map(|request| request.kind).collect::<Vec<_>>(), ["imds", "imds"]);
+        assert_eq!(requests[0].query[1], ("resource".to_owned(), "https://vault.azure.net".to_owned()));
+        assert_eq!(reachable(([0, 0, 0, 0], 80).into()), ([127, 0, 0, 1], 80).into());
+    }
+
+    #[test]
+    fn certificates_of_service_fabric() {
+        let emulator = Emulator::start(Options::default()).unwrap();
+        let port = emulator.world.ports.service_fabric;
+        let variables = emulator.host_env(Host::ServiceFabric);
+        let secret = &variables.iter().find(|(name, _)| name == "IDENTITY_HEADER").unwrap().1;
+        let request = get(
+            &format!("{TOKEN}?api-version=2019-07-01-preview&resource=https%3A%2F%2Fvault.azure.net"),
+            &format!("Secret: {secret}"),
+        );
+        let expected = emulator.service_fabric_thumbprint();
+        for (certificate, is_right) in [
+            (ServiceFabricCertificate::Right, true),
+            (ServiceFabricCertificate::Wrong, false),
+            (ServiceFabricCertificate::Signed, false),
+        ] {
+            emulator.set(|settings| settings.service_fabric_certificate = certificate);
+            let (status, thumbprint) = over_tls(port, "localhost", &request);
+            assert_eq!((status, thumbprint == expected), (200, is_right), "{certificate:?}");
+        }
+        assert!(emulator.requests().iter().all(|request| request.kind == "service-fabric" && request.tls));
+    }
+
+    #[test]
+    fn the_token_proxy_by_its_name() {
+        let emulator = Emulator::start(Options::default()).unwrap();
+        let overrides = JobOverrides {
+            audience: Some(crate::IDENTITY_BINDING_AUDIENCE.to_owned()),
+            ..JobOverrides::default()
+        };
+        let token = emulator.mint(Platform::Kubernetes, &overrides);
+        let asked = crate::entra::tests::post(
+            &format!("token-proxy/{}", crate::world::TENANT),
+            crate::world::IDENTITY,
+            "https://vault.azure.net/.default",
+            &token,
+        );
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{}",
+            asked.path,
+            asked.body.len(),
+            String::from_utf8_lossy(&asked.body)
+        );
+        let port = emulator.world.ports.tls;
+        let (granted, own) = over_tls(port, TOKEN_PROXY_NAME, &request);
+        let (refused, other) = over_tls(port, "localhost", &request);
+        assert_eq!((granted, refused), (200, 401));
+        assert_ne!(own, other);
+        let names: Vec<_> = emulator.requests().into_iter().map(|request| request.server_name).collect();
+        assert_eq!(names, [Some(TOKEN_PROXY_NAME.to_owned()), Some("localhost".to_owned())]);
+    }
 }

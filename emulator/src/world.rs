@@ -11,15 +11,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    aws::AwsFederation,
     blob::Blob,
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
+        azure_ml::AzureMlNames,
         service_fabric::ServiceFabricCertificate,
         token_proxy::{IDENTITY_BINDING_AUDIENCE, IdentityBinding, TOKEN_PROXY_NAME},
     },
+    issuers::JobOverrides,
     keys::Key,
     message::Recorded,
     server::Tls,
+    workloads::{self, Workload},
 };
 
 /// The tenant.
@@ -205,10 +209,14 @@ pub struct Settings {
     pub arc_challenge: ArcChallenge,
     /// Which of Azure Arc's agents it is.
     pub arc_agent: ArcAgent,
+    /// Whether Azure Machine Learning's endpoint wants an identity named in every request.
+    pub azure_ml_names: AzureMlNames,
     /// Which certificate Service Fabric's endpoint shows.
     pub service_fabric_certificate: ServiceFabricCertificate,
     /// Which service accounts of the cluster may be which identities.
     pub identity_bindings: Vec<IdentityBinding>,
+    /// Whether the AWS account lets its principals have tokens.
+    pub aws_federation: AwsFederation,
 }
 
 impl Default for Settings {
@@ -227,8 +235,10 @@ impl Default for Settings {
             arc_tokens: "/var/opt/azcmagent/tokens".to_owned(),
             arc_challenge: ArcChallenge::Right,
             arc_agent: ArcAgent::New,
+            azure_ml_names: AzureMlNames::Required,
             service_fabric_certificate: ServiceFabricCertificate::Right,
             identity_bindings: vec![IdentityBinding::of_pod()],
+            aws_federation: AwsFederation::Enabled,
         }
     }
 }
@@ -350,6 +360,8 @@ pub struct State {
     pub assignments: BTreeMap<String, Value>,
     /// What Azure Arc's agent has written.
     pub arc: arc::Keys,
+    /// What is different about the job of Google Cloud or AWS.
+    pub workload_job: JobOverrides,
 }
 
 /// A user-assigned managed identity, as Azure Resource Manager has it.
@@ -387,6 +399,8 @@ pub struct World {
     pub azure_devops: Key,
     pub kubernetes: Key,
     pub entra: Key,
+    /// The other CIs' and clouds'.
+    workloads: Vec<(Workload, Key)>,
     /// What opens the managed identity endpoints that have a secret.
     pub host_secret: String,
     state: Mutex<State>,
@@ -397,7 +411,7 @@ impl World {
         let (ca_pem, tls) = Tls::new();
         let host_secret = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
         Self {
-            state: Mutex::new(first_state(settings, &host_secret)),
+            state: Mutex::new(first_state(settings)),
             ports,
             ca_pem,
             tls,
@@ -407,6 +421,7 @@ impl World {
             azure_devops: Key::new("azure-devops"),
             kubernetes: Key::new("kubernetes"),
             entra: Key::new("entra"),
+            workloads: Workload::keys(),
             host_secret,
         }
     }
@@ -417,7 +432,7 @@ impl World {
 
     pub fn reset(&self) {
         let mut state = self.lock();
-        *state = first_state(state.settings.clone(), &self.host_secret);
+        *state = first_state(state.settings.clone());
     }
 
     pub fn http_url(&self) -> String {
@@ -458,8 +473,13 @@ impl World {
             KUBERNETES_ISSUER => Some(&self.kubernetes),
             issuer if issuer == vstoken_issuer() => Some(&self.azure_devops),
             issuer if is_exchange_issuer(issuer) => Some(&self.entra),
-            _ => None,
+            issuer => Workload::of_issuer(issuer).map(|workload| self.key_of_workload(workload)),
         }
+    }
+
+    /// The key of another CI's or cloud's issuer.
+    pub(crate) fn key_of_workload(&self, workload: Workload) -> &Key {
+        self.workloads.iter().find(|(other, _)| *other == workload).map(|(_, key)| key).unwrap()
     }
 
     pub fn describe(&self) -> Value {
@@ -492,6 +512,7 @@ impl World {
                 "audience": IDENTITY_BINDING_AUDIENCE,
                 "ca_pem": self.tls.token_proxy_ca_pem,
             },
+            "workloads": workloads::describe(),
             "other_tenant": OTHER_TENANT,
             "other_application": OTHER_APPLICATION,
             "settings": self.lock().settings,
@@ -509,14 +530,8 @@ pub(crate) fn is_exchange_issuer(issuer: &str) -> bool {
     (0..CLOUDS.len()).any(|cloud| exchange_issuer(cloud) == issuer)
 }
 
-fn first_state(settings: Settings, host_secret: &str) -> State {
-    State {
-        settings,
-        credentials: first_credentials(),
-        identities: first_identities(),
-        secrets: vec![host_secret.to_owned()],
-        ..State::default()
-    }
+fn first_state(settings: Settings) -> State {
+    State { settings, credentials: first_credentials(), identities: first_identities(), ..State::default() }
 }
 
 fn first_credentials() -> Vec<FederatedCredential> {
@@ -540,6 +555,7 @@ fn first_credentials() -> Vec<FederatedCredential> {
             }
         }
     }
+    credentials.extend(workloads::first_credentials());
     // managed identities as the credentials of app registrations, within one cloud
     for (client_id, subject) in [
         (APPLICATION, SYSTEM_IDENTITY_OBJECT),

@@ -8,7 +8,7 @@ use crate::{
     http::{self, Http},
     identifiers::{Endpoint, VariableName},
     managed_identity::Host,
-    platform::Platform,
+    platform::{Aws, Platform},
     state::{self, LoginDirectory},
 };
 
@@ -44,6 +44,37 @@ const AZURE_DEVOPS: [&str; 6] = [
     names::azure::SUBSCRIPTION_SERVICE_CONNECTION_ID,
     names::arm::ADO_PIPELINE_SERVICE_CONNECTION_ID,
     names::arm::OIDC_AZURE_SERVICE_CONNECTION_ID,
+];
+const BUILDKITE: [&str; 3] =
+    [names::buildkite::BUILDKITE, names::buildkite::AGENT_ACCESS_TOKEN, names::buildkite::SUBJECT_CLAIM];
+const CIRCLECI: [&str; 2] = [names::circleci::CIRCLECI, names::circleci::OIDC_TOKEN_V2];
+const HCP_TERRAFORM: [&str; 3] = [
+    names::hcp_terraform::RUN_ID,
+    names::hcp_terraform::WORKLOAD_IDENTITY_TOKEN,
+    names::hcp_terraform::WORKLOAD_IDENTITY_AUDIENCE,
+];
+const SPACELIFT: [&str; 2] = [names::spacelift::RUN_ID, names::spacelift::OIDC_TOKEN];
+const SEMAPHORE: [&str; 2] = [names::semaphore::SEMAPHORE, names::semaphore::OIDC_TOKEN];
+const CODEFRESH: [&str; 4] = [
+    names::codefresh::BUILD_ID,
+    names::codefresh::OIDC_REQUEST_URL,
+    names::codefresh::OIDC_REQUEST_TOKEN,
+    names::codefresh::ID_TOKEN,
+];
+const BITBUCKET: [&str; 1] = [names::bitbucket::BUILD_NUMBER];
+const GOOGLE_CLOUD: [&str; 2] = [names::google_cloud::METADATA_HOST, names::google_cloud::SERVICE];
+/// What every platform has, and how many of them are its marks.
+const PLATFORMS: [(&[&str], usize); 10] = [
+    (&GITHUB, 2),
+    (&GITLAB, 2),
+    (&AZURE_DEVOPS, 2),
+    (&BUILDKITE, 1),
+    (&CIRCLECI, 1),
+    (&HCP_TERRAFORM, 2),
+    (&SPACELIFT, 2),
+    (&SEMAPHORE, 1),
+    (&CODEFRESH, 2),
+    (&BITBUCKET, 1),
 ];
 /// Worth a line only where somebody set them.
 const OTHERS: [&str; 39] = [
@@ -121,6 +152,17 @@ fn told_by(platform: &Platform, args: &DoctorArgs, env: &Env) -> Option<&'static
         Platform::GitHub(_) => Some(names::github::ID_TOKEN_REQUEST_URL),
         Platform::GitLab(_) => Some(names::gitlab::CI),
         Platform::AzureDevOps(_) => Some(names::azure_devops::TF_BUILD),
+        Platform::Buildkite(_) => Some(names::buildkite::BUILDKITE),
+        Platform::CircleCi(_) => Some(names::circleci::CIRCLECI),
+        Platform::HcpTerraform(_) if env.is_set(names::hcp_terraform::RUN_ID) => {
+            Some(names::hcp_terraform::RUN_ID)
+        }
+        Platform::HcpTerraform(_) => Some("its OIDC token"),
+        Platform::Spacelift(_) => SPACELIFT.into_iter().find(|name| env.is_set(name)),
+        Platform::Semaphore(_) => Some(names::semaphore::SEMAPHORE),
+        Platform::Codefresh(_) => CODEFRESH.into_iter().find(|name| env.is_set(name)),
+        // these are never chosen by themselves
+        Platform::GoogleCloud(_) | Platform::Aws(_) => Some("`--source`"),
         Platform::Stored(_) if source.assertion_env.is_some() => Some("`--assertion-env`"),
         Platform::Stored(_) if source.assertion_file.is_some() => Some("`--assertion-file`"),
         Platform::Stored(_) => Some(names::azure::FEDERATED_TOKEN_FILE),
@@ -138,10 +180,15 @@ fn told_by(platform: &Platform, args: &DoctorArgs, env: &Env) -> Option<&'static
 pub(super) fn variables(args: &DoctorArgs, env: &Env) -> Step {
     let id = "variables";
     let mut needed: Vec<&str> = IDENTITY.to_vec();
-    for platforms in [&GITHUB[..], &GITLAB, &AZURE_DEVOPS] {
-        if platforms[..2].iter().any(|mark| env.is_set(mark)) {
-            needed.extend(platforms);
+    for (names, marks) in PLATFORMS {
+        if names.iter().take(marks).any(|mark| env.is_set(mark)) {
+            needed.extend(names);
         }
+    }
+    match args.source.source {
+        Source::GoogleCloud => needed.extend(GOOGLE_CLOUD),
+        Source::Aws => needed.extend(Aws::variables()),
+        _ => {}
     }
     needed.extend(args.source.assertion_env.as_ref().map(VariableName::as_str));
     let there = |name: &&str| env.is_set(name) || env.is_empty(name);

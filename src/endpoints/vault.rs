@@ -10,16 +10,29 @@ use std::{
 use tokio::sync::Mutex;
 
 use crate::{
-    assertion::Assertion, clock::Moment, config::Identity, entra::AccessToken, error::Error,
-    exchange::Exchange, identifiers::Scope, text,
+    assertion::Assertion,
+    clock::Moment,
+    cloud::Cloud,
+    config::Identity,
+    entra::AccessToken,
+    error::Error,
+    exchange::{Acquired, Exchange},
+    identifiers::Scope,
+    text,
+    ui::Ui,
 };
 
 /// A token with less left is not handed out: a client must be able to use what it gets.
 const LEAST_LEFT: u64 = 5;
 /// A resource that Entra refused is not asked for again at once.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// What a client is told to wait where nobody could be asked.
+const COME_BACK_AFTER: Duration = Duration::from_secs(5);
 /// Resources that are kept; a client that invents more is refused.
 const MOST_RESOURCES: usize = 200;
+
+/// How an assertion stands among what was asked for.
+const AN_ASSERTION: &str = "an OIDC token";
 
 /// What a look-up came to.
 #[derive(Debug)]
@@ -39,6 +52,8 @@ pub enum Lookup {
 struct Slot {
     token: RefCell<Option<Rc<AccessToken>>>,
     refused: RefCell<Option<(Moment, String)>>,
+    /// When nobody could be asked, and why.
+    unavailable: RefCell<Option<(Moment, String)>>,
     /// Whoever holds it asks Entra; the others wait and then find the token.
     asking: Mutex<()>,
     renewing: Cell<bool>,
@@ -61,7 +76,11 @@ pub struct Vault {
     /// None where the host gives the tokens.
     assertion: Option<Mutex<Kept>>,
     slots: RefCell<BTreeMap<Scope, Rc<Slot>>>,
+    handed_out: Cell<u64>,
+    in_vain: RefCell<BTreeMap<String, u64>>,
     deadline: Duration,
+    cloud: &'static Cloud,
+    ui: Rc<Ui>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -74,21 +93,33 @@ impl Vault {
     /// A vault with what the login has got already.
     pub fn new(
         exchange: Rc<Exchange>,
-        identity: Identity,
+        acquired: Acquired,
         allowed: Vec<Scope>,
-        assertion: Option<Assertion>,
-        tokens: Vec<AccessToken>,
         deadline: Duration,
+        cloud: &'static Cloud,
+        ui: &Rc<Ui>,
     ) -> Self {
+        let Acquired { identity, assertion, tokens } = acquired;
         let slots = tokens.into_iter().map(|token| {
-            let scope = token.scope.clone();
+            let scope = cloud.canonical(&token.scope);
             (scope, Rc::new(Slot { token: RefCell::new(Some(Rc::new(token))), ..Slot::default() }))
         });
         let kept = assertion.map(|assertion| {
             let good_for = exchange.good_for(&assertion);
             Mutex::new(Kept { since: Moment::now(), good_for, assertion: Rc::new(assertion) })
         });
-        Self { exchange, identity, allowed, assertion: kept, slots: RefCell::new(slots.collect()), deadline }
+        Self {
+            exchange,
+            identity,
+            allowed,
+            assertion: kept,
+            slots: RefCell::new(slots.collect()),
+            handed_out: Cell::default(),
+            in_vain: RefCell::default(),
+            deadline,
+            cloud,
+            ui: Rc::clone(ui),
+        }
     }
 
     /// The identity's client id.
@@ -114,22 +145,54 @@ impl Vault {
         }
     }
 
-    /// How often each resource was asked for.
+    /// What was asked for, and how often.
     pub fn asked_for(&self) -> Vec<(String, u64)> {
         let slots = self.slots.borrow();
-        slots
-            .iter()
-            .map(|(scope, slot)| (scope.resource().to_owned(), slot.asked_for.get()))
-            .filter(|(_, times)| *times > 0)
-            .collect()
+        let resources = slots.iter().map(|(scope, slot)| (scope.resource().to_owned(), slot.asked_for.get()));
+        let assertions = (AN_ASSERTION.to_owned(), self.handed_out.get());
+        let in_vain = self.in_vain.borrow();
+        let in_vain = in_vain.iter().map(|(what, times)| (format!("{what} (in vain)"), *times));
+        resources.chain([assertions]).chain(in_vain).filter(|(_, times)| *times > 0).collect()
+    }
+
+    /// Notes what was asked for in vain, and says so the first time: many clients do not show an endpoint's own words.
+    fn note(&self, what: &str, reason: &str) {
+        let mut in_vain = self.in_vain.borrow_mut();
+        if !in_vain.contains_key(what) {
+            if in_vain.len() >= MOST_RESOURCES {
+                return;
+            }
+            self.ui.warning(&format!("asked in vain for {what}: {reason}"));
+        }
+        *in_vain.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Whether the list of `--allow-scope` has a resource; where there is no list, every one.
+    fn allows(&self, scope: &Scope) -> bool {
+        let is = |allowed: &Scope| {
+            let allowed = self.cloud.canonical(allowed);
+            allowed.resource().trim_end_matches('/') == scope.resource().trim_end_matches('/')
+        };
+        self.allowed.is_empty() || self.allowed.iter().any(is)
     }
 
     /// An access token for a resource.
     pub async fn access_token(self: &Rc<Self>, scope: &Scope) -> Lookup {
-        let is = |allowed: &Scope| {
-            allowed.resource().trim_end_matches('/') == scope.resource().trim_end_matches('/')
-        };
-        if !self.allowed.is_empty() && !self.allowed.iter().any(is) {
+        let scope = &self.cloud.canonical(scope);
+        let lookup = self.look_up(scope).await;
+        match &lookup {
+            Lookup::Granted(_) => {}
+            Lookup::NotAllowed => {
+                let hint = format!("it is not on the list: add `--allow-scope {}`", scope.resource());
+                self.note(scope.resource(), &hint);
+            }
+            Lookup::Refused(reason) | Lookup::Unavailable(reason, _) => self.note(scope.resource(), reason),
+        }
+        lookup
+    }
+
+    async fn look_up(self: &Rc<Self>, scope: &Scope) -> Lookup {
+        if !self.allows(scope) {
             return Lookup::NotAllowed;
         }
         let Some(slot) = self.slot(scope) else {
@@ -147,6 +210,7 @@ impl Vault {
             }
             return Lookup::Granted(token);
         }
+        let came = Moment::now();
         let guard = slot.asking.lock().await;
         if let Some(token) = valid(&slot) {
             return Lookup::Granted(token);
@@ -156,19 +220,28 @@ impl Vault {
         {
             return Lookup::Refused(reason.clone());
         }
+        // who waited while another one tried in vain does not try once more
+        if let Some((since, reason)) = &*slot.unavailable.borrow()
+            && since.elapsed() < came.elapsed()
+        {
+            return Lookup::Unavailable(reason.clone(), COME_BACK_AFTER);
+        }
         let renewed = self.renew(scope, &slot).await;
-        drop(guard);
-        match renewed {
+        let lookup = match renewed {
             Ok(token) => Lookup::Granted(token),
             Err(error) if error.exit_code() == 5 => {
-                Lookup::Unavailable(text::one_line(&error.to_string()), Duration::from_secs(5))
+                let reason = text::one_line(&error.to_string());
+                slot.unavailable.replace(Some((Moment::now(), reason.clone())));
+                Lookup::Unavailable(reason, COME_BACK_AFTER)
             }
             Err(error) => {
-                let reason = text::one_line(&error.to_string());
+                let reason = said(&error);
                 slot.refused.replace(Some((Moment::now(), reason.clone())));
                 Lookup::Refused(reason)
             }
-        }
+        };
+        drop(guard);
+        lookup
     }
 
     fn slot(&self, scope: &Scope) -> Option<Rc<Slot>> {
@@ -195,11 +268,31 @@ impl Vault {
         let token = self.exchange.within(self.deadline, work).await?;
         slot.token.replace(Some(Rc::clone(&token)));
         slot.refused.replace(None);
+        slot.unavailable.replace(None);
         Ok(token)
+    }
+
+    /// Whether assertions are handed out. Whoever has one can get a token for any resource with it: so not where there is
+    /// a list of those that may be asked for.
+    pub fn hands_out_assertions(exchange: &Exchange, allowed: &[Scope]) -> bool {
+        allowed.is_empty() && exchange.has_assertions_for_all()
     }
 
     /// An assertion of the identity's audience; the OIDC request URL hands it out.
     pub async fn assertion(&self, audience: Option<&str>) -> Result<Rc<Assertion>, String> {
+        let handed = self.look_up_assertion(audience).await;
+        match &handed {
+            Ok(_) => self.handed_out.set(self.handed_out.get() + 1),
+            Err(reason) => self.note(AN_ASSERTION, reason),
+        }
+        handed
+    }
+
+    async fn look_up_assertion(&self, audience: Option<&str>) -> Result<Rc<Assertion>, String> {
+        if !self.allowed.is_empty() {
+            return Err("with `--allow-scope` nobody gets the OIDC token itself, which opens every resource"
+                .to_owned());
+        }
         let kept = self.assertion.as_ref().filter(|_| self.exchange.has_assertions_for_all());
         let kept =
             kept.ok_or_else(|| "this login has no OIDC token that Microsoft Entra takes".to_owned())?;
@@ -241,6 +334,14 @@ impl Vault {
         let good_for = self.exchange.good_for(&fresh);
         *kept = Kept { since: Moment::now(), good_for, assertion: fresh };
     }
+}
+
+/// A refusal in its own words, with the cause that its error has beside them.
+fn said(error: &Error) -> String {
+    let explanation = error.explanation();
+    let cause = explanation.lines().next().map(str::trim).filter(|cause| !cause.is_empty());
+    let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+    text::one_line(&format!("{error}{cause}"))
 }
 
 fn valid(slot: &Slot) -> Option<Rc<AccessToken>> {

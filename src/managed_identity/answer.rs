@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::{Error, Host, arc, cloud_shell, imds, service_fabric};
+use super::{Error, Host};
 use crate::{clock, error::Hints, http::Answer, secret::Secret, text};
 
 /// A token, and what the answer says of it.
@@ -62,7 +62,7 @@ fn number(value: &Value) -> Option<u64> {
 /// Seconds since 1970: as a number, as text, or as the endpoint of 2017 writes dates: `06/20/2019 02:57:58 +00:00` on
 /// Linux, `1/16/2020 5:24:12 AM +00:00` on Windows.
 fn expires_on(value: &Value) -> Option<u64> {
-    number(value).or_else(|| {
+    number(value).or_else(|| seconds_of_rfc3339(value.as_str()?)).or_else(|| {
         let rest = value.as_str()?.trim().strip_suffix("+00:00")?.trim_end();
         let (rest, afternoon) = match (rest.strip_suffix("AM"), rest.strip_suffix("PM")) {
             (Some(rest), _) => (rest, Some(false)),
@@ -80,10 +80,14 @@ fn expires_on(value: &Value) -> Option<u64> {
             None => hour,
             Some(afternoon) => hour % 12 + if afternoon { 12 } else { 0 },
         };
-        let rfc3339 = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
-        let at: SystemTime = humantime::parse_rfc3339(&rfc3339).ok()?;
-        Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
+        seconds_of_rfc3339(&format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
     })
+}
+
+/// Also with a space for the `T`, as Automation has been seen to write it.
+fn seconds_of_rfc3339(text: &str) -> Option<u64> {
+    let at: SystemTime = humantime::parse_rfc3339_weak(text.trim()).ok()?;
+    Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// An endpoint's own words: `error_description`, `message`, Service Fabric's `error.message`, or the bare `error`.
@@ -114,18 +118,38 @@ fn hints(host: &Host, status: u16, message: &str) -> Hints {
     if !(400..500).contains(&status) || matches!(status, 408 | 429) {
         return Hints::none();
     }
-    let assign = match host.name() {
-        imds::NAME => "`az vm identity assign --name <vm> --resource-group <group> --identities <identity>`",
-        arc::NAME => "`az connectedmachine show --name <server> --resource-group <group> --query identity`",
-        service_fabric::NAME => {
-            "the identity is assigned in the application's resource, and named in its manifest"
+    let assigned = "see that the identity is assigned to this host, and that its id is right";
+    let never_by_itself = "a user-assigned identity is never chosen by itself here: pass `--client-id`";
+    match host {
+        Host::AppService(app_service) if app_service.is_ours() => Hints::one(
+            "this is the endpoint of another azfed, around this one, which is logged in as one identity: log in as another with \
+             `--source`, or with `--assertion-file` or `--assertion-env`",
+        ),
+        Host::Imds(_) => Hints::one(format!(
+            "{assigned}: `az vm identity assign --name <vm> --resource-group <group> --identities <identity>`"
+        )),
+        Host::AppService(app_service) if app_service.is_automation() => {
+            Hints::one(format!("{assigned}: the Automation account's page Identity in the portal")).and(never_by_itself)
         }
-        cloud_shell::NAME => return Hints::one("open a new session, signed in as the user who should act"),
-        _ => {
-            "`az webapp identity assign`, `az functionapp identity assign` or `az containerapp identity assign`"
+        Host::AppService(_) => Hints::one(format!(
+            "{assigned}: `az webapp identity assign`, `az functionapp identity assign` or `az containerapp identity assign`"
+        ))
+        .and(never_by_itself),
+        Host::Arc(_) if message.to_ascii_lowercase().contains("identity not found") => Hints::one(
+            "an id stands for a user-assigned identity here: leave `--client-id` and AZURE_CLIENT_ID away for the server's own, \
+             else see that the identity is assigned to this server",
+        ),
+        Host::Arc(_) => Hints::one(format!(
+            "{assigned}: `az connectedmachine show --name <server> --resource-group <group> --query identity`"
+        )),
+        Host::ServiceFabric(_) => {
+            Hints::one("the identity is assigned in the application's resource, and named in its manifest")
         }
-    };
-    Hints::one(format!("see that the identity is assigned to this host, and that its id is right: {assign}"))
+        Host::AzureMl(_) => Hints::one(
+            "name the compute's identity: pass `--client-id`, or see that the compute sets DEFAULT_IDENTITY_CLIENT_ID",
+        ),
+        Host::CloudShell(_) => Hints::one("open a new session, signed in as the user who should act"),
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +168,8 @@ mod tests {
             (json!("1/16/2020 12:24:12 AM +00:00"), Some(1_579_134_252)),
             (json!("1/16/2020 12:24:12 PM +00:00"), Some(1_579_177_452)),
             (json!("1/16/2020 5:24:12 PM +00:00"), Some(1_579_195_452)),
+            (json!("2020-01-16T17:24:12Z"), Some(1_579_195_452)),
+            (json!("2020-01-16 17:24:12Z"), Some(1_579_195_452)),
             (json!("2020-01-16"), None),
             (json!("13/16/2020 5:24:12 +00:00"), None),
             (json!("1/16 5:24:12 +00:00"), None),

@@ -5,7 +5,10 @@
 
 use super::{Error, Question, Selector};
 use crate::{
-    env::{Env, names::host},
+    env::{
+        Env,
+        names::{azfed, host},
+    },
     identifiers::Endpoint,
     secret::Secret,
 };
@@ -22,6 +25,8 @@ pub struct AppService {
     endpoint: Endpoint,
     header: Secret,
     automation: bool,
+    /// Whether an azfed serves it to this process.
+    ours: bool,
 }
 
 /// A runbook's sandbox and a hybrid worker's tell so (Microsoft Learn "Azure Automation runbook execution").
@@ -38,7 +43,8 @@ impl AppService {
         let endpoint = Endpoint::of_host(endpoint)
             .map_err(|invalid| Error::Variable { variable: host::IDENTITY_ENDPOINT, invalid })?;
         let header = env.secret(host::IDENTITY_HEADER).ok_or_else(|| missing(host::IDENTITY_HEADER))?;
-        Ok(Self { endpoint, header, automation })
+        let ours = env.get(azfed::ENDPOINT).is_some_and(|ours| ours == endpoint.url().as_str());
+        Ok(Self { endpoint, header, automation, ours })
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -47,6 +53,11 @@ impl AppService {
 
     pub(super) fn source(&self) -> &'static str {
         if self.automation { "automation" } else { "app-service" }
+    }
+
+    /// Whether it is no host's, but another azfed's.
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours
     }
 
     /// Whether it is Automation's.

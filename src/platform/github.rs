@@ -1,7 +1,10 @@
 //! GitHub Actions: the job asks its own issuer for a token.
 //!
 //! Sources: github/docs `content/actions/reference/security/oidc.md`, actions/toolkit
-//! `packages/core/src/oidc-utils.ts`. Forgejo and Gitea Actions speak the same contract.
+//! `packages/core/src/oidc-utils.ts`. Forgejo Actions speaks the same contract (forgejo.org/docs
+//! `user/actions/security-openid-connect`), and Gitea Actions, where it has an issuer.
+
+use std::fmt;
 
 use serde_json::Value;
 
@@ -20,9 +23,50 @@ use crate::{
 /// The platform's name.
 pub const NAME: &str = "GitHub";
 
+/// Whose Actions these are: the variables are the same, the permission is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contract {
+    /// GitHub's own.
+    GitHub,
+    /// Forgejo's.
+    Forgejo,
+    /// Gitea's.
+    Gitea,
+}
+
+impl Contract {
+    /// Forgejo's runner sets Gitea's mark too, and both set GitHub's.
+    fn of(env: &Env) -> Self {
+        let says = |name: &str| env.get(name) == Some("true");
+        if says(names::github::FORGEJO_ACTIONS) {
+            Self::Forgejo
+        } else if says(names::github::GITEA_ACTIONS) {
+            Self::Gitea
+        } else {
+            Self::GitHub
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::GitHub => NAME,
+            Self::Forgejo => "Forgejo",
+            Self::Gitea => "Gitea",
+        }
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
 /// A job that may ask for an OIDC token.
 #[derive(Debug)]
 pub struct GitHub {
+    /// Whose Actions these are.
+    pub contract: Contract,
     /// Where to ask; regional, and GitHub Enterprise has its own, so no host is pinned.
     pub request_url: Endpoint,
     request_token: Secret,
@@ -31,6 +75,7 @@ pub struct GitHub {
 impl GitHub {
     /// The job's request URL and request token.
     pub fn detect(env: &Env) -> Result<Self, Error> {
+        let contract = Contract::of(env);
         let url = env.get(names::github::ID_TOKEN_REQUEST_URL);
         let request_token = env.secret(names::github::ID_TOKEN_REQUEST_TOKEN);
         let (Some(url), Some(request_token)) = (url, request_token) else {
@@ -43,12 +88,12 @@ impl GitHub {
             };
             let pull_request =
                 env.get(names::github::EVENT_NAME).is_some_and(|event| event.starts_with("pull_request"));
-            return Err(Error::GitHubNotGranted { missing, pull_request });
+            return Err(Error::GitHubNotGranted { contract, missing, pull_request });
         };
         let request_url = url
             .parse()
             .map_err(|invalid| Error::Variable { variable: names::github::ID_TOKEN_REQUEST_URL, invalid })?;
-        Ok(Self { request_url, request_token })
+        Ok(Self { contract, request_url, request_token })
     }
 
     /// Where Terraform gets assertions for this audience: the request URL with the audience in it, which
@@ -64,7 +109,8 @@ impl GitHub {
         audience: &Audience,
         ui: &Ui,
     ) -> Result<Assertion, Error> {
-        let failed = |source| Error::Http { issuer: NAME, source };
+        let issuer = self.contract.name();
+        let failed = |source| Error::Http { issuer, source };
         let endpoint = self.request_url.with_query("audience", audience.as_str());
         let channel = http.channel(&endpoint).map_err(failed)?;
         let request = channel
@@ -72,7 +118,7 @@ impl GitHub {
             .bearer_auth(self.request_token.expose())
             .header("accept", "application/json");
         let answer = channel.send(&endpoint, request).await.map_err(failed)?;
-        masked(ui, &issued(NAME, &answer, "value")?, NAME)
+        masked(ui, &issued(issuer, &answer, "value")?, issuer)
     }
 }
 
@@ -105,14 +151,32 @@ fn message(body: &[u8]) -> String {
     text::one_line(text.unwrap_or_default())
 }
 
-pub(super) fn not_granted(pull_request: bool) -> Hints {
-    let lines = ["permissions:", "  id-token: write", "  contents: read"];
-    let hints = Hints::with_lines(
-        "give the job the permission (in a reusable workflow the calling job needs it too):",
-        &lines,
-    );
-    let fork = "GitHub gives no OIDC token to pull requests from forks and from Dependabot, whatever the permissions say: \
-                log in only where `github.event.pull_request.head.repo.full_name == github.repository`";
+pub(super) fn not_granted(contract: Contract, pull_request: bool) -> Hints {
+    let (permission, lines): (_, &[&str]) = match contract {
+        Contract::GitHub => (
+            "give the job the permission (in a reusable workflow the calling job needs it too):",
+            &["permissions:", "  id-token: write", "  contents: read"],
+        ),
+        Contract::Forgejo => (
+            "ask for it in the workflow or in the job (Forgejo 15 or newer; `permissions:` says nothing there):",
+            &["enable-openid-connect: true"],
+        ),
+        Contract::Gitea => (
+            "this Gitea or its runner may have no OIDC issuer: see its release notes. Where it has one, give the job the \
+             permission:",
+            &["permissions:", "  id-token: write"],
+        ),
+    };
+    let hints = Hints::with_lines(permission, lines);
+    let fork = match contract {
+        Contract::GitHub => {
+            "GitHub gives no OIDC token to pull requests from forks and from Dependabot, whatever the permissions say: \
+             log in only where `github.event.pull_request.head.repo.full_name == github.repository`"
+        }
+        Contract::Forgejo | Contract::Gitea => {
+            "a pull request from a fork gets no OIDC token: log in only where the branch is the repository's own"
+        }
+    };
     if pull_request { hints.and(format!("this is a pull request: {fork}")) } else { hints.and(fork) }
 }
 

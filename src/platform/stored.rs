@@ -50,6 +50,14 @@ impl Stored {
         }
     }
 
+    /// The variable, if it is one.
+    pub(super) fn variable_name(&self) -> Option<&str> {
+        match self {
+            Self::File(_) => None,
+            Self::Variable(name, _) => Some(name),
+        }
+    }
+
     /// The file, if it holds the token and nothing else: then other readers may have its own path, and see it renewed.
     pub fn exact_file(&self, assertion: &Assertion) -> Option<&Path> {
         let Self::File(path) = self else { return None };

@@ -572,9 +572,10 @@ fn assignment_name(principal: &str, definition: &str, scope: &str) -> Uuid {
 pub fn proof(ids: &Ids, subscription: &SubscriptionId, credentials: &[Credential]) -> Vec<String> {
     let mut lines: Vec<String> = credentials
         .iter()
-        .filter_map(|credential| credential.subject.as_deref())
-        .map(|subject| {
-            let words = subject::words(subject).unwrap_or_else(|| format!("a job with subject {subject}"));
+        .filter_map(|credential| Some((credential.issuer.as_str(), credential.subject.as_deref()?)))
+        .map(|(issuer, subject)| {
+            let words =
+                subject::words(issuer, subject).unwrap_or_else(|| format!("a job with subject {subject}"));
             format!("{} can log in:", text::one_line(&words))
         })
         .collect();

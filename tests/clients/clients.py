@@ -90,7 +90,8 @@ def exec_script(clients, runner, pause=9):
     steps = {
         "az": [f"{az} account show --query id -o tsv", f"{az} group list --query '[].name' -o tsv",
                f"{az} keyvault secret list --vault-name contoso --query '[].name' -o tsv",
-               f"{az} account get-access-token --resource https://database.windows.net --query tenant -o tsv"],
+               f"{az} account get-access-token --resource https://database.windows.net --query tenant -o tsv",
+               f"{az} account get-access-token --resource https://storage.azure.com --query tenant -o tsv"],
         "terraform": ["terraform init -no-color >/dev/null", "terraform apply -no-color -auto-approve >/dev/null",
                       "terraform plan -no-color | grep 'No changes'"],
         "python": [f"{python} ../client.py {resource}"],
@@ -120,6 +121,14 @@ def check_az(clients, runner, client=IDENTITY):
     assert [group["name"] for group in groups] == ["contoso-prod"], groups
     answer = json.loads(expect(clients.az(runner, "account", "get-access-token", "-o", "json"), "az account get-access-token"))
     assert claims(answer["accessToken"])["appid"] == client, "a token of another identity"
+
+
+def check_az_elsewhere(clients, runner):
+    """Three resources beside Resource Manager: one through its own commands, two tokens."""
+    listed = json.loads(expect(clients.az(runner, "keyvault", "secret", "list", "--vault-name", "contoso"), "az keyvault"))
+    assert [secret["name"] for secret in listed] == ["greeting"], listed
+    for resource in ("https://database.windows.net", "https://storage.azure.com"):
+        expect(clients.az(runner, "account", "get-access-token", "--resource", resource), resource)
 
 
 def check_terraform(clients, runner, **variables):

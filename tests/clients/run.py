@@ -19,7 +19,7 @@ import time
 import urllib.parse
 
 import suite
-from clients import CHECKS, Clients, check_az, check_python, check_terraform, exec_script, expect
+from clients import CHECKS, Clients, check_az, check_az_elsewhere, check_python, check_terraform, exec_script, expect
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
 from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 
@@ -425,6 +425,35 @@ for one_kind in ALL:
     exec_on(one_kind)
 
 
+@case
+def a_list_of_resources_holds_for_each_client(context):
+    """By `exec` and after `login --endpoints`: what is on the list works, what is not is refused with words that are shown."""
+    for arguments in (("exec",), ("login", "--endpoints")):
+        runner = context.job(GitHub)
+        allowed = ("--allow-scope", ARM, "--allow-scope", "https://storage.azure.com")
+        if arguments == ("exec",):
+            script = exec_script(context.clients, runner, pause=0).replace("set -e", "")
+            variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+            for name in runner.FILES:
+                with open(runner.file(name), "w", encoding="utf-8"):
+                    pass
+            outcome = execute([context.azfed, "exec", *WHO, *allowed, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+            shown = outcome.stdout + outcome.stderr
+            for client, line in (("az", "contoso-prod"), ("terraform", "No changes"), ("python", "Contoso Production")):
+                assert not context.has(client) or line in outcome.stdout, outcome.show()
+            assert "ARM_OIDC" not in shown and "(in vain): " in outcome.stderr or not context.has("az"), outcome.show()
+        else:
+            login(runner, "--endpoints", *allowed)
+            for name, check in CHECKS.items():
+                if context.has(name):
+                    check(context.clients, runner)
+            if context.has("az"):
+                refused = context.clients.az(runner, "account", "get-access-token", "--resource", VAULT)
+                assert refused.code != 0 and "azfed was started with --allow-scope" in refused.stderr, refused.show()
+            logout = runner.run("logout")
+            assert f"{VAULT} (in vain): " in logout.stderr or not context.has("az"), logout.show()
+
+
 @contextlib.contextmanager
 def rotation(runner):
     """Rotates a pod's token file every second, as the kubelet does every 48 minutes."""
@@ -466,6 +495,8 @@ def stays_valid_on(kind, *arguments):
                     for name, check in CHECKS.items():
                         if context.has(name):
                             check(context.clients, runner)
+                    if context.has("az") and (kind is not GitLab or "--endpoints" in arguments):
+                        check_az_elsewhere(context.clients, runner)
             refused = [one for one in emulator.requests("entra.token") if one["status"] != 200]
             assert refused == [], refused
             with open(os.path.join(directory, "keeper", "log"), encoding="utf-8") as file:

@@ -73,6 +73,51 @@ fn the_docs_have_every_variable_that_is_set_or_read_as_a_setting() {
 }
 
 #[test]
+fn the_docs_have_every_source_and_every_trust() {
+    let docs = read("docs/platforms.md") + &read("README.md");
+    let mut command = Args::command();
+    command.build();
+    let find = |name: &str| command.find_subcommand(name).unwrap().clone();
+    let login = find("login");
+    let source = login.get_arguments().find(|argument| argument.get_id() == "source").unwrap();
+    let hosts =
+        ["auto", "imds", "app-service", "automation", "arc", "service-fabric", "azure-ml", "cloud-shell"];
+    for source in source.get_possible_values() {
+        let name = source.get_name();
+        assert!(
+            hosts.contains(&name)
+                || docs.contains(&format!("`{name}`"))
+                || docs.contains(&format!("--source {name}")),
+            "{name}"
+        );
+    }
+    for kind in find("trust").get_subcommands() {
+        let name = kind.get_name();
+        assert!(
+            docs.contains(&format!("trust {name}")) || docs.contains(&format!("`{name}`")),
+            "trust {name}"
+        );
+    }
+    for name in [
+        names::buildkite::SUBJECT_CLAIM,
+        names::circleci::OIDC_TOKEN_V2,
+        names::hcp_terraform::WORKLOAD_IDENTITY_AUDIENCE,
+        names::spacelift::OIDC_TOKEN,
+        names::semaphore::OIDC_TOKEN,
+        names::codefresh::OIDC_REQUEST_URL,
+        names::codefresh::ID_TOKEN,
+        names::aws::REGION,
+        names::aws::ACCESS_KEY_ID,
+        names::aws::SECRET_ACCESS_KEY,
+        names::aws::SESSION_TOKEN,
+        names::aws::CONTAINER_CREDENTIALS_RELATIVE_URI,
+        names::aws::CONTAINER_CREDENTIALS_FULL_URI,
+    ] {
+        assert!(docs.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn the_action_has_every_input_in_its_docs() {
     let action = read("action.yml");
     let docs = read("docs/github.md");
@@ -95,6 +140,7 @@ fn relative_links_lead_somewhere() {
         "docs/azure-devops.md",
         "docs/terraform.md",
         "docs/doctor.md",
+        "docs/platforms.md",
     ] {
         let directory = root.join(file).parent().unwrap().to_owned();
         for link in

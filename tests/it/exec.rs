@@ -221,6 +221,224 @@ fn entra_away_for_a_while() {
 }
 
 #[test]
+fn who_waits_while_entra_is_away_is_answered_with_the_others() {
+    let job = Job::new(Platform::Github);
+    let running = Running::start(&job, &["--timeout", "2"]);
+    job.fault("entra.token", 0, status(503, &[]));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| running.token("resource=https%3A%2F%2Fvault.azure.net").0))
+            .collect();
+        for answer in asking {
+            assert_eq!(answer.join().unwrap(), 503);
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(5), "one after the other: {:?}", started.elapsed());
+    let outcome = running.end("-TERM");
+    let told = "azfed: warning: asked in vain for https://vault.azure.net: ";
+    assert_eq!(outcome.stderr.matches(told).count(), 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("asked for https://vault.azure.net (in vain): 8"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_list_of_resources_limits_what_is_asked_for() {
+    let job = Job::new(Platform::Gitlab);
+    let running = Running::start(&job, &["--allow-scope", "https://management.azure.com"]);
+    // both names of Resource Manager are one resource: az asks by the other
+    let asked = job.emulator.requests().len();
+    assert_eq!(running.token(ARM).0, 200);
+    assert_eq!(running.token("resource=https%3A%2F%2Fmanagement.core.windows.net%2F").0, 200);
+    assert_eq!(job.emulator.requests().len(), asked, "one resource, one request");
+    let (code, _, body) = running.token("resource=https%3A%2F%2Fvault.azure.net");
+    assert_eq!(code, 403);
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&body["statusCode"], &body["message"]), (&403.into(), &body["error_description"]));
+    // the OIDC token itself opens everything
+    for name in ["ARM_OIDC_REQUEST_URL", "ARM_OIDC_REQUEST_TOKEN", "AZURE_ID_TOKEN"] {
+        assert!(!running.environment.contains_key(name), "{name}");
+    }
+    assert_eq!(running.environment["ARM_USE_MSI"], "true");
+    let (_, path) = harness::port_and_path(&running.environment["ARM_MSI_ENDPOINT"]);
+    let metadata = |resource: &str| {
+        let query = format!("{path}?api-version=2018-02-01&resource={resource}");
+        running.get(&query, &[("Metadata", "true")]).0
+    };
+    assert_eq!((metadata("https://management.azure.com"), metadata("https://storage.azure.com")), (200, 403));
+    let outcome = running.end("-TERM");
+    for told in [
+        "azfed: warning: asked in vain for https://vault.azure.net: it is not on the list: add `--allow-scope https://vault.azure.net`\n",
+        "the command does not get AZURE_ID_TOKEN\n",
+        "asked for https://storage.azure.com (in vain): 1\n",
+    ] {
+        assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn another_logins_variables_are_not_passed_on() {
+    let mut job = Job::new(Platform::Github);
+    for (name, value) in [
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/other"),
+        ("IDENTITY_HEADER", "other"),
+        ("ARM_MSI_ENDPOINT", "http://127.0.0.1:1/other"),
+        ("ARM_OIDC_REQUEST_URL", "http://127.0.0.1:1/other"),
+        ("ARM_OIDC_REQUEST_TOKEN", "other"),
+        ("ARM_CLIENT_ID", world::APPLICATION),
+        ("AZURE_CONFIG_DIR", "/tmp/azfed-abcdefghijkl/azure"),
+        ("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential"),
+        ("AZURE_FEDERATED_TOKEN", "other"),
+    ] {
+        job.set(name, value);
+    }
+    for consumer in ["az", "sdk", "terraform"] {
+        let command = ["exec", "--client-id", world::IDENTITY, "--for", consumer, "--", "/usr/bin/env"];
+        let outcome = job.run(&command);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        for other in ["/other", "=other", world::APPLICATION, "azfed-abcdefghijkl", "AzureCliCredential"] {
+            assert!(!outcome.stdout.contains(other), "{consumer}: {other} in {}", outcome.stdout);
+        }
+    }
+    // the user's own stay
+    job.set("ARM_CLIENT_ID", world::IDENTITY);
+    job.set("AZURE_CONFIG_DIR", "/home/user/.azure");
+    let outcome = job.run(&["exec", "--for", "sdk", "--", "/usr/bin/env"]);
+    assert!(outcome.stdout.contains("AZURE_CONFIG_DIR=/home/user/.azure\n"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains(&format!("ARM_CLIENT_ID={}\n", world::IDENTITY)), "{}", outcome.stdout);
+}
+
+#[test]
+fn no_proxy_learns_what_the_command_asks() {
+    let mut job = Job::new(Platform::Gitlab);
+    let lines = |job: &Job| {
+        let outcome = job.run(&["exec", "--", "/usr/bin/env"]);
+        let mut lines: Vec<String> = outcome
+            .stdout
+            .lines()
+            .filter(|line| line.to_ascii_lowercase().starts_with("no_proxy="))
+            .map(ToOwned::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(lines(&job), Vec::<String>::new());
+    job.set("http_proxy", "http://127.0.0.1:9");
+    assert_eq!(lines(&job), ["NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost"]);
+    job.set("NO_PROXY", "example.com, localhost");
+    assert_eq!(
+        lines(&job),
+        ["NO_PROXY=example.com, localhost,127.0.0.1", "no_proxy=example.com, localhost,127.0.0.1"]
+    );
+}
+
+#[test]
+fn one_parameter_has_one_value() {
+    let job = Job::new(Platform::Gitlab);
+    let running = Running::start(&job, &[]);
+    let (own, other) = (world::IDENTITY, world::APPLICATION);
+    for (more, status) in [
+        (format!("client_id={own}"), 200),
+        (format!("client_id={other}&client_id={other}"), 400),
+        (format!("client_id={own}&client_id={own}"), 400),
+        (format!("client_id={own}&clientid={other}"), 400),
+        (format!("Client_ID={other}"), 400),
+        (format!("CLIENTID={other}"), 400),
+        ("object_id=a&object_id=b".to_owned(), 400),
+        ("msi_res_id=%2Fsubscriptions%2Fx".to_owned(), 400),
+        ("resource=https%3A%2F%2Fvault.azure.net".to_owned(), 400),
+    ] {
+        assert_eq!(running.token(&format!("{ARM}&{more}")).0, status, "{more}");
+    }
+    let token = format!("Bearer {}", running.environment["ARM_OIDC_REQUEST_TOKEN"]);
+    let ask = |query: &str| running.get(&format!("/oidc/token?{query}"), &[("Authorization", &token)]).0;
+    assert_eq!((ask("audience=api%3A%2F%2FAzureADTokenExchange"), ask("audience=a&audience=a")), (200, 400));
+    running.end("-TERM");
+}
+
+/// A signal to the whole group, as a terminal, `timeout` and runners send it, reaches the command once.
+#[cfg(unix)]
+#[test]
+fn a_signal_to_the_group_arrives_once() {
+    use std::os::unix::process::CommandExt;
+    let job = Job::new(Platform::Gitlab);
+    let (ready, count) = (job.path("ready"), job.path("count"));
+    let script = format!(
+        "trap 'echo x >>{count}' INT; touch {ready}; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 0.1; done; exit 5"
+    );
+    let mut child = job
+        .command(&["exec", "--", "env", "--default-signal=INT", "sh", "-c", &script])
+        .env("PATH", "/usr/bin:/bin")
+        .process_group(0)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !fs::exists(&ready).unwrap() {
+        assert!(started.elapsed() < Duration::from_secs(30), "the command did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let group = format!("-{}", child.id());
+    let killed = std::process::Command::new("kill").args(["-INT", "--", &group]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(job.read("count"), "x\n");
+}
+
+/// What the command has started itself, and the directory, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_azfed_leaves_nothing() {
+    let job = Job::new(Platform::Gitlab);
+    let pids = job.path("pids");
+    let script =
+        format!("sleep 60 & echo $! >{pids}.part; echo $$ >>{pids}.part; mv {pids}.part {pids}; wait");
+    let mut child = job
+        .command(&["exec", "--", "/bin/sh", "-c", &script])
+        .env("PATH", "/usr/bin:/bin")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let in_time = |what: &str| assert!(started.elapsed() < Duration::from_secs(30), "{what}");
+    while !fs::exists(&pids).unwrap() {
+        in_time("the command did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!job.left_in_temp().is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let is_alive = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    };
+    for pid in job.read("pids").lines() {
+        while is_alive(pid) {
+            in_time("what the command had started goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    while !job.left_in_temp().is_empty() {
+        in_time("the directory stays");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn one_exec_in_another_where_the_first_token_was_a_file() {
+    let job = Job::new(Platform::Kubernetes);
+    let azfed = env!("CARGO_BIN_EXE_azfed");
+    let inner = format!("{azfed} exec --client-id {} -- /usr/bin/true", world::APPLICATION);
+    let outcome = job.run(&["exec", "--", "/bin/sh", "-c", &inner]);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);
+    let hint = "azfed: hint: this is the endpoint of another azfed, around this one";
+    assert!(outcome.stderr.contains(hint) && !outcome.stderr.contains("az webapp"), "{}", outcome.stderr);
+    // as the same identity it works, by the endpoint
+    let inner = format!("{azfed} token >/dev/null && {azfed} exec -- /bin/echo inner");
+    let outcome = job.run(&["exec", "--", "/bin/sh", "-c", &inner]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "inner\n"), "{}", outcome.stderr);
+}
+
+#[test]
 fn the_commands_end_is_azfeds() {
     let job = Job::new(Platform::Gitlab);
     for (command, code) in [

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use azfed_emulator::{Action, Emulator, Fault, Host, JobOverrides, Options, Platform, world};
+use azfed_emulator::{Action, Emulator, Fault, Host, JobOverrides, Options, Platform, Workload, world};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tempfile::TempDir;
 
@@ -85,6 +85,18 @@ impl Job {
         job
     }
 
+    /// A job of another CI, or of a workload in another cloud. No host's endpoint is in reach.
+    pub(crate) fn of(workload: Workload, overrides: &JobOverrides) -> Self {
+        let mut job = Self::new(Platform::Kubernetes);
+        job.unset("AZURE_FEDERATED_TOKEN_FILE");
+        job.environment.extend(job.emulator.workload_env(workload, overrides));
+        for name in ["AZURE_POD_IDENTITY_AUTHORITY_HOST", "AWS_ENDPOINT_URL"] {
+            job.set(name, "http://127.0.0.1:1");
+        }
+        job.environment.entry("GCE_METADATA_HOST".to_owned()).or_insert("127.0.0.1:1".to_owned());
+        job
+    }
+
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
@@ -130,11 +142,16 @@ impl Job {
 
     /// An az that does this, first on the path.
     pub(crate) fn az(&mut self, script: &str) {
+        self.program("az", script);
+    }
+
+    /// A program that does this, first on the path.
+    pub(crate) fn program(&mut self, name: &str, script: &str) {
         let directory = self.path("bin");
         fs::create_dir_all(&directory).unwrap();
-        let az = format!("{directory}/az");
-        fs::write(&az, format!("#!/bin/sh\n{script}\n")).unwrap();
-        assert!(Command::new("chmod").args(["755", &az]).status().unwrap().success());
+        let program = format!("{directory}/{name}");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        assert!(Command::new("chmod").args(["755", &program]).status().unwrap().success());
         self.set("PATH", &format!("{directory}:/usr/bin:/bin"));
     }
 

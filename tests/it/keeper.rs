@@ -437,13 +437,13 @@ fn endpoints_for_later_steps() {
     let outcome = job.run(&["logout"]);
     let expected = format!(
         "azfed: removed {}\nazfed: later steps asked for https://management.azure.com: 2\n\
-         azfed: later steps asked for https://vault.azure.net: 1\n",
+         azfed: later steps asked for https://vault.azure.net: 1\nazfed: later steps asked for an OIDC token: 1\n",
         directory.display()
     );
     assert_eq!(outcome.stderr, expected);
     assert!(job.read("GITHUB_STEP_SUMMARY").ends_with(
         "### Azure: what later steps asked for\n\n| resource | times |\n|---|---|\n| https://management.azure.com | 2 |\n\
-         | https://vault.azure.net | 1 |\n\n"
+         | https://vault.azure.net | 1 |\n| an OIDC token | 1 |\n\n"
     ), "{}", job.read("GITHUB_STEP_SUMMARY"));
     assert!(job.left_in_temp().is_empty());
 }
@@ -451,12 +451,19 @@ fn endpoints_for_later_steps() {
 #[test]
 fn endpoints_that_may_give_little() {
     let job = Job::new(Platform::Github);
-    login(&job, &["--endpoints", "--allow-scope", "https://vault.azure.net", "--for", "sdk"]);
+    login(&job, &["--endpoints", "--allow-scope", "https://vault.azure.net", "--for", "sdk,terraform"]);
     let variables = handed_over(&job);
+    // whoever has the OIDC token can get anything: Terraform asks for access tokens instead
     assert!(!variables.contains_key("ARM_OIDC_REQUEST_URL") && !variables.contains_key("AZURE_CONFIG_DIR"));
+    assert_eq!(
+        (&variables["ARM_USE_OIDC"], &variables["ARM_USE_MSI"]),
+        (&"false".to_owned(), &"true".to_owned())
+    );
     for (resource, status) in [("https://vault.azure.net", 200), ("https://management.azure.com", 403)] {
         let url = format!("{}?api-version=2019-08-01&resource={resource}", variables["IDENTITY_ENDPOINT"]);
         assert_eq!(get(&url, ("X-IDENTITY-HEADER", &variables["IDENTITY_HEADER"])).0, status, "{resource}");
     }
-    job.run(&["logout"]);
+    let outcome = job.run(&["logout"]);
+    let told = "later steps asked for https://management.azure.com (in vain): 1\n";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
 }

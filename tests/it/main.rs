@@ -18,4 +18,5 @@ mod keeper;
 mod outputs;
 #[cfg(unix)]
 mod pasted;
+mod platforms;
 mod trust;

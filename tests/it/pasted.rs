@@ -115,7 +115,7 @@ fn each_job_has_a_credential_of_its_own_name() {
 
 #[test]
 fn a_subject_that_no_log_can_show_gets_no_command() {
-    for subject in ["x##vso[task.setvariable variable=PATH]y", "a::b", "a\u{202e}b", " a"] {
+    for subject in ["x##vso[task.setvariable variable=PATH]y", "::b", "a\u{202e}b", " a"] {
         let overrides = JobOverrides { subject: Some(subject.to_owned()), ..JobOverrides::default() };
         let refused = Job::with(Platform::Gitlab, &overrides).run(&["login"]);
         assert_eq!(refused.code, Some(4), "{}", refused.stderr);

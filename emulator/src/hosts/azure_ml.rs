@@ -1,8 +1,9 @@
 //! Azure Machine Learning's endpoint.
 //!
-//! Source: Azure/azure-sdk-for-net#40348: every request names an identity, and `expires_on` is a number. Its refusals are
-//! not documented.
+//! Source: Azure/azure-sdk-for-net#40348: every request names an identity, and `expires_on` is a number. MSAL for Python and
+//! Go name none where the user does not. Its refusals are not documented.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Choice, Refusal, issue, parameters, settle};
@@ -10,6 +11,16 @@ use crate::{
     message::{Answer, Request, json},
     world::{HostIdentity, World},
 };
+
+/// Whether requests name an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AzureMlNames {
+    /// All of them.
+    Required,
+    /// Those that name none mean the default one.
+    Optional,
+}
 
 fn refused(status: u16, message: &str) -> Refusal {
     Refusal::new(status, json!({ "error": { "code": "UserError", "message": message } }))
@@ -42,9 +53,12 @@ fn judge(request: &Request, world: &World) -> Result<Answer, Refusal> {
             .ok_or_else(|| refused(400, &format!("The parameter {name} is missing.")))
     };
     let resource = required("resource")?;
-    let client = required("clientid")?;
     let settings = world.lock().settings.clone();
-    let identity = Choice::Client(client)
+    let client = match (parameters.get("clientid"), settings.azure_ml_names) {
+        (None, AzureMlNames::Optional) => default_client(world),
+        _ => required("clientid")?.to_owned(),
+    };
+    let identity = Choice::Client(&client)
         .find(&settings)
         .ok_or_else(|| refused(400, &format!("No identity with client id {client} is assigned.")))?;
     let issued =
@@ -71,7 +85,7 @@ mod tests {
     use super::*;
     use crate::{
         hosts::tests::{but, get, object_of, read, world},
-        world::{IDENTITY, IDENTITY_OBJECT, SYSTEM_IDENTITY},
+        world::{IDENTITY, IDENTITY_OBJECT, SYSTEM_IDENTITY, SYSTEM_IDENTITY_OBJECT},
     };
 
     #[test]
@@ -98,5 +112,8 @@ mod tests {
         ] {
             assert_eq!(answer(&asked, &world).status(), status, "{asked:?}");
         }
+        world.lock().settings.azure_ml_names = AzureMlNames::Optional;
+        let unnamed = but(&right, |request| drop(request.query.remove(2)));
+        assert_eq!(object_of(answer(&unnamed, &world)), SYSTEM_IDENTITY_OBJECT);
     }
 }
