@@ -19,4 +19,5 @@ mod outputs;
 #[cfg(unix)]
 mod pasted;
 mod platforms;
+mod templates;
 mod trust;
