@@ -325,9 +325,9 @@ pub struct GitlabTrust {
 /// `azfed trust azure-devops`
 #[derive(Debug, clap::Args)]
 pub struct AzureDevopsTrust {
-    /// Id of the organisation
+    /// Id of the organisation; without it, azfed says how az tells it
     #[arg(long, value_name = "GUID", value_parser = trust::guid)]
-    pub organization_id: Uuid,
+    pub organization_id: Option<Uuid>,
     /// Tenant of the service connection (newer issuer)
     #[arg(long, value_name = "GUID", value_parser = trust::guid)]
     pub tenant_id: Option<Uuid>,
@@ -444,6 +444,9 @@ pub struct TrustOptions {
     /// Its resource group
     #[arg(long, value_name = "NAME")]
     pub resource_group: Option<String>,
+    /// Client id of the app registration (--as az-app), or of the managed identity, which `apply` then compares
+    #[arg(long, value_name = "GUID")]
+    pub client_id: Option<ClientId>,
     /// Name of the credential; with several, the beginning of their names
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -468,6 +471,8 @@ impl TrustOptions {
 pub enum Form {
     /// Shell commands for Azure CLI
     Az,
+    /// Shell commands for Azure CLI, for an app registration
+    AzApp,
     /// HCL for azurerm 5
     Terraform,
     /// HCL for azurerm 4

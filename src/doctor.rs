@@ -695,6 +695,7 @@ fn create(
         form: Form::Az,
         identity: Some(whose.name.clone()),
         resource_group: Some(whose.resource_group.clone()),
+        client_id: None,
         name: None,
         cloud: None,
         audience: Some(target.audience.clone()),

@@ -51,6 +51,9 @@ pub enum Error {
     /// More than one Bicep file can reach.
     #[error("the identities are in several resource groups ({}), and a Bicep file is for one", text::one_line(.0))]
     SeveralGroups(String),
+    /// Azure DevOps by names alone.
+    #[error("the organisation's id is missing: the issuers of Azure DevOps have it, and not its name")]
+    OrganizationId(Box<NamedConnection>),
     /// A claim that is missing.
     #[error("this job's OIDC token has no {0}")]
     Claim(&'static str),
@@ -64,6 +67,7 @@ impl Error {
                 "use an identity for each environment, or for each few branches; environments need one credential however \
                  many branches deploy to them",
             ),
+            Self::OrganizationId(named) => named.hints(),
             Self::SeveralGroups(_) => Hints::one(
                 "`--resource-group` is the group of entries that name none; `--as arm` prints one template with a deployment for each group; `--as az` and `terraform` name each \
                  identity's own",
@@ -76,8 +80,77 @@ impl Error {
     }
 }
 
+/// A service connection of Azure DevOps, as far as it was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedConnection {
+    organization: Option<String>,
+    project: Option<String>,
+    connection: Option<String>,
+}
+
+impl NamedConnection {
+    /// The commands that learn the ids with az and then print the credentials (Azure DevOps REST API: connection data;
+    /// service endpoints, "Get Service Endpoints By Names"). They run as they stand.
+    fn hints(&self) -> Hints {
+        let (Some(organization), Some(project), Some(connection)) =
+            (&self.organization, &self.project, &self.connection)
+        else {
+            return Hints::one(
+                "say --organization, --project and --connection, and azfed prints the command that asks az for the ids; the \
+                 service connection's page (Manage workload identity federation) has them too, in issuer and subject",
+            );
+        };
+        let names = [organization, project, connection];
+        if names.iter().any(|name| text::one_line(name) != name.as_str()) {
+            return Hints::none();
+        }
+        let base = format!("https://dev.azure.com/{}", encoded(organization));
+        let endpoints = format!(
+            "{base}/{}/_apis/serviceendpoint/endpoints?endpointNames={}&api-version=7.1",
+            encoded(project),
+            encoded(connection)
+        );
+        let asked = |url: &str, query: &str| {
+            format!(
+                "\"$(az rest --resource {AZURE_DEVOPS} --url '{url}' --query '{query}' --output tsv)\" \\"
+            )
+        };
+        let word = text::shell_word;
+        Hints::with_lines(
+            "the ids are in Azure DevOps, and your own az asks for them:",
+            &[
+                &format!(
+                    "azfed trust azure-devops --organization {} --project {} --connection {} \\",
+                    word(organization),
+                    word(project),
+                    word(connection)
+                ),
+                &format!(
+                    "  --organization-id {}",
+                    asked(&format!("{base}/_apis/connectionData"), "instanceId")
+                ),
+                &format!("  --connection-id {}", asked(&endpoints, "value[0].id")),
+                &format!(
+                    "  --tenant-id {}",
+                    asked(&endpoints, "value[0].authorization.parameters.tenantid").trim_end_matches(" \\")
+                ),
+            ],
+        )
+    }
+}
+
+/// Azure DevOps as a resource.
+const AZURE_DEVOPS: &str = "499b84ac-1321-427f-aa17-267ca6975798";
+
+/// A segment of a URL's path, or a value of its query (RFC 3986, 2.1).
+fn encoded(value: &str) -> String {
+    let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte: u8| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    value.bytes().map(one).collect()
+}
+
 /// What stands for an identity and a group that were not named.
-const PLACEHOLDERS: [&str; 2] = ["IDENTITY", "GROUP"];
+const PLACEHOLDERS: [&str; 3] = ["IDENTITY", "GROUP", "CLIENT-ID"];
 const WILDCARD: &str = "has a wildcard, and Entra compares subjects to the letter";
 
 /// One federated identity credential.
@@ -301,7 +374,13 @@ impl Trust {
 
     /// Jobs of Azure DevOps.
     pub fn azure_devops(described: &AzureDevopsTrust, options: &TrustOptions) -> Result<Self, Error> {
-        let organization = described.organization_id;
+        let Some(organization) = described.organization_id else {
+            return Err(Error::OrganizationId(Box::new(NamedConnection {
+                organization: described.organization.clone(),
+                project: described.project.clone(),
+                connection: described.connection.clone(),
+            })));
+        };
         let mut jobs = Vec::new();
         let named = described.connection.as_deref().map(|name| plain("--connection", name)).transpose()?;
         let job_name = named.clone().unwrap_or_else(|| "azure-devops".to_owned());
@@ -392,9 +471,11 @@ impl Trust {
                     return Err(part("the job", value, "is longer than the 600 characters that Entra takes"));
                 }
             }
-            let mut owner = job
-                .identity
-                .unwrap_or_else(|| Owner { identity: options.identity.clone(), ..Owner::default() });
+            let mut owner = job.identity.unwrap_or_else(|| Owner {
+                identity: options.identity.clone(),
+                client_id: options.client_id.as_ref().map(ToString::to_string),
+                resource_group: None,
+            });
             owner.resource_group = owner.resource_group.or_else(|| options.resource_group.clone());
             let is_same = |other: &Credential| {
                 is_one(&other.owner, &owner) && (&other.issuer, &other.subject) == (&job.issuer, &job.subject)
@@ -435,7 +516,7 @@ impl Trust {
             _ => {}
         }
         if credentials.iter().any(|credential| credential.expression.is_some()) {
-            notes.push("Flexible credentials are a preview: a managed identity may refuse them (an app registration takes them), and `azfed trust check` cannot judge them.".to_owned());
+            notes.push("Flexible credentials are a preview: a managed identity may refuse them (an app registration takes them: --as az-app), and `azfed trust check` cannot judge them.".to_owned());
         }
         Ok(Self { credentials, notes })
     }
@@ -481,6 +562,7 @@ impl Trust {
         let is_flexible = self.credentials.iter().any(|credential| credential.expression.is_some());
         Ok(match form {
             Form::Az => self.az(),
+            Form::AzApp => self.az_app(),
             Form::Terraform | Form::TerraformAzurerm4 if is_flexible => {
                 return Err(Error::Nothing(
                     "azurerm has no resource for flexible credentials: say --as az, bicep, arm or json",
@@ -497,24 +579,70 @@ impl Trust {
         })
     }
 
-    /// The notes as comments; each is one line.
-    fn comments(&self, mark: &str) -> String {
-        let mut out = String::new();
-        for note in &self.notes {
-            let _ = writeln!(out, "{mark} {}", text::one_line(note));
-        }
-        let is_open = |owner: &&Owner| owner.identity.is_none() || owner.resource_group.is_none();
+    /// What there is to know about what is printed, a line each.
+    pub fn notes(&self, form: Form) -> Vec<String> {
+        let mut notes: Vec<String> = self.notes.iter().map(|note| text::one_line(note)).collect();
+        let is_open = |owner: &&Owner| match form {
+            Form::AzApp => owner.client_id.is_none(),
+            _ => owner.identity.is_none() || owner.resource_group.is_none(),
+        };
         if self.identities().iter().any(is_open) {
-            let _ = writeln!(
-                out,
-                "{mark} Put in the identity and its resource group, or say --identity and --resource-group."
-            );
+            notes.push(match form {
+                Form::AzApp => "Put in the app registration's client id, or say --client-id.".to_owned(),
+                Form::Json | Form::Arm => {
+                    "Say --identity and --resource-group, or give them to `azfed trust apply` (--as json)."
+                        .to_owned()
+                }
+                _ => "Put in the identity and its resource group, or say --identity and --resource-group."
+                    .to_owned(),
+            });
+        }
+        notes
+    }
+
+    /// The notes as comments; each is one line.
+    fn comments(&self, form: Form, mark: &str) -> String {
+        let mut out = String::new();
+        for note in self.notes(form) {
+            let _ = writeln!(out, "{mark} {note}");
+        }
+        out
+    }
+
+    /// For app registrations; what az has no words for yet goes to Microsoft Graph (Microsoft Graph beta, "Create
+    /// federatedIdentityCredential").
+    fn az_app(&self) -> String {
+        let mut out = self.comments(Form::AzApp, "#");
+        if self.credentials.len() > 1 {
+            out.push_str("set -e\n");
+        }
+        let word = text::shell_word;
+        for credential in &self.credentials {
+            let mut parameters = credential.properties(str::to_owned);
+            parameters["name"] = json!(credential.name);
+            let client_id = credential.owner.client_id.as_deref().unwrap_or(PLACEHOLDERS[2]);
+            let parameters = word(&parameters.to_string());
+            let _ = if credential.expression.is_none() {
+                writeln!(
+                    out,
+                    "az ad app federated-credential create --id {} \\\n  --parameters {parameters}",
+                    word(client_id)
+                )
+            } else {
+                writeln!(
+                    out,
+                    "az rest --method post --headers content-type=application/json \\\n  --url {} \\\n  --body {parameters}",
+                    word(&format!(
+                        "https://graph.microsoft.com/beta/applications(appId='{client_id}')/federatedIdentityCredentials"
+                    ))
+                )
+            };
         }
         out
     }
 
     fn az(&self) -> String {
-        let mut out = self.comments("#");
+        let mut out = self.comments(Form::Az, "#");
         if self.credentials.len() > 1 {
             out.push_str(
                 "# One after the other: Azure answers 409 to two writes on one identity at a time.\nset -e\n",
@@ -540,7 +668,7 @@ impl Trust {
     }
 
     fn terraform(&self, azurerm: u8) -> String {
-        let mut out = self.comments("#");
+        let mut out = self.comments(Form::Terraform, "#");
         let _ = writeln!(
             out,
             "# For the azurerm provider, version {azurerm}. One credential after the other: Azure answers 409 to two writes on one identity at a time."
@@ -587,7 +715,7 @@ impl Trust {
     }
 
     fn bicep(&self) -> String {
-        let mut out = self.comments("//");
+        let mut out = self.comments(Form::Bicep, "//");
         for group in self.groups() {
             let _ = writeln!(
                 out,
@@ -809,9 +937,7 @@ fn workflow(value: &str) -> Result<String, Error> {
 
 /// The call that gives a GitLab project's subjects these components (docs.gitlab.com `api/projects`, "Edit a project").
 fn set_components(issuer: &str, project: &str, id: Option<u64>, components: &[&str]) -> String {
-    let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encoded = |byte: u8| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    let project = id.map_or_else(|| project.bytes().map(encoded).collect(), |id| id.to_string());
+    let project = id.map_or_else(|| encoded(project), |id| id.to_string());
     let data = json!({ "ci_id_token_sub_claim_components": components });
     format!(
         "curl --fail --request PUT --header \"PRIVATE-TOKEN: $GITLAB_TOKEN\" --header 'content-type: application/json' --data {} {}",

@@ -98,6 +98,9 @@ pub enum Error {
     /// Nothing to do.
     #[error("the file has no credentials")]
     Empty,
+    /// An expression, which this version of the API does not take.
+    #[error("credential `{}` has an expression (flexible), and no subject", text::one_line(.0))]
+    Flexible(String),
     /// A name that would lead elsewhere in a URL.
     #[error("`{}` is no name of {what}", text::one_line(name))]
     Name {
@@ -129,6 +132,10 @@ impl Error {
             ),
             Self::Ownerless { .. } => Hints::one(
                 "say `--resource-group`, or put it into the identity map's entry as `resource_group`, and print the list again",
+            ),
+            Self::Flexible(_) => Hints::one(
+                "`apply` creates exact credentials only: `azfed trust … --flexible --as az` prints the command for a managed identity, \
+                 which may refuse it, and `--as az-app` the one for an app registration",
             ),
             Self::RoleForSeveral(_) => Hints::one(
                 "apply the map's file without `--role`; then one identity's credentials with it, or `az role assignment create`",
@@ -361,8 +368,11 @@ impl<'a> ResourceManager<'a> {
         let group = named("a resource group", &wanted.resource_group)?;
         let identity = named("an identity", &wanted.identity)?;
         for credential in &wanted.credentials {
-            if credential.subject.is_none() || credential.audiences.len() != 1 {
-                let reason = "it has no subject, or not exactly one audience";
+            if credential.subject.is_none() {
+                return Err(Error::Flexible(credential.name.clone()));
+            }
+            if credential.audiences.len() != 1 {
+                let reason = "it has not exactly one audience";
                 return Err(Error::Credential { name: credential.name.clone(), reason });
             }
             named("a federated credential", &credential.name)?;
