@@ -141,7 +141,7 @@ fn managed_identities(request: &Request, path: &str, world: &World) -> Option<An
     }
     let rest = path.strip_prefix(&format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/"))?;
     let (group, rest) = rest.split_once("/providers/microsoft.managedidentity/userassignedidentities/")?;
-    if group != "contoso-prod" {
+    if !["contoso-prod", "ids"].contains(&group) {
         return Some(refusal(
             404,
             "ResourceGroupNotFound",
@@ -218,7 +218,8 @@ fn managed_identities(request: &Request, path: &str, world: &World) -> Option<An
 fn authorisation(request: &Request, path: &str, world: &World) -> Option<Answer> {
     let (scope, rest) = path.split_once("/providers/microsoft.authorization/")?;
     if rest == "roledefinitions" {
-        let known = request.query("$filter") == Some("roleName eq 'Reader'");
+        let known = ["roleName eq 'Reader'", "roleName eq 'Contributor'"];
+        let known = request.query("$filter").is_some_and(|filter| known.contains(&filter));
         let reader = json!({ "id": format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7") });
         return Some(json(200, &json!({ "value": if known { vec![reader] } else { Vec::new() } })));
     }

@@ -175,6 +175,15 @@ fn what_cannot_be_done_changes_nothing() {
         assert_eq!(outcome.code, Some(code), "{identity} {arguments:?}: {}", outcome.all());
         assert!(outcome.stderr.contains(said), "{identity} {arguments:?}: {}", outcome.stderr);
     }
+    let flexible = credentials(&["--branch", "r/*", "--immutable", "1/2", "--flexible"]);
+    let outcome = operator.apply("infra-prod", &flexible, &["--yes"]);
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.stderr.contains("has an expression (flexible), and no subject\nazfed: hint: `apply` creates exact credentials only")
+            && outcome.stderr.contains("`--as az-app` the one for an app registration"),
+        "{}",
+        outcome.stderr
+    );
     operator.job.az_for_a_token("echo 'ERROR: Please run az login' >&2; exit 1");
     let outcome = operator.apply("infra-prod", &one, &[]);
     assert_eq!(outcome.code, Some(3));
@@ -292,5 +301,91 @@ fn a_map_that_does_not_say_whose_changes_nothing() {
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}: {list}");
         assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
         assert_eq!(operator.writes(), Vec::<String>::new(), "{said}");
+    }
+}
+
+/// The blocks of a language in a page, without what indents them.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(indent) = line.strip_suffix(&format!("```{language}")) else { continue };
+        let block = lines.by_ref().take_while(|line| line.trim() != "```");
+        found.push(block.map(|line| line.strip_prefix(indent).unwrap_or(line).to_owned() + "\n").collect());
+    }
+    found
+}
+
+/// Every command of docs/granular-access.md and docs/trust.md's first, as it stands: with the shipped binary, an az that
+/// says what it was called with, and the emulator's Azure.
+#[test]
+fn the_page_on_granular_access_runs() {
+    use std::process::Command;
+    let page = |name: &str| {
+        fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+    };
+    let granular = page("granular-access.md");
+    let mut scripts = blocks(&granular, "sh");
+    assert_eq!(scripts.len(), 11, "{scripts:?}");
+    assert!(!scripts.iter().any(|script| script.contains("| sh")), "a pipe hides notes and failures");
+    scripts.extend(blocks(&page("trust.md"), "sh").into_iter().take(2));
+    let mut job = Job::new(Platform::Github);
+    let token = job.run(&["token"]).stdout.trim().to_owned();
+    job.az(&format!(
+        "if [ \"$1 $2\" = 'account get-access-token' ]; then echo '{{\"accessToken\":\"{token}\"}}'; exit; fi\n\
+         for word; do printf '[%s]' \"$word\"; done; echo"
+    ));
+    // the same binary, and for `apply` the emulator in place of Azure
+    let azfed = job.path("bin/azfed");
+    let base = job.emulator.http_url();
+    let binary = env!("CARGO_BIN_EXE_azfed");
+    fs::write(
+        &azfed,
+        format!(
+            "#!/bin/sh\nif [ \"$1 $2\" = 'trust apply' ]; then set -- \"$@\" --resource-manager {base}; fi\nexec {binary} \"$@\"\n"
+        ),
+    )
+    .unwrap();
+    assert!(Command::new("chmod").args(["755", &azfed]).status().unwrap().success());
+    let maps = blocks(&granular, "json");
+    let [map] = maps.as_slice() else { panic!("{maps:?}") };
+    fs::write(job.path("identities.json"), map).unwrap();
+    for name in ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"] {
+        job.unset(name);
+    }
+    let mut shown = String::new();
+    for (number, script) in scripts.iter().enumerate() {
+        let file = job.path(&format!("block-{number}"));
+        fs::write(&file, script).unwrap();
+        for arguments in [vec!["-n", &file], vec![file.as_str()]] {
+            let mut shell = Command::new("sh");
+            shell.args(&arguments).env_clear().envs(&job.environment).current_dir(job.directory.path());
+            let outcome = Outcome::of(&shell.output().unwrap());
+            assert_eq!(outcome.code, Some(0), "{arguments:?}: {script}{}", outcome.all());
+            shown += &outcome.stdout;
+        }
+        // a step that fails is not passed over
+        if script.contains("&&\n") {
+            let broken = script.replace("contoso/infra", "contoso");
+            let mut shell = Command::new("sh");
+            // elsewhere, since the blocks after it go on with this one's files
+            shell.args(["-c", &broken]).env_clear().envs(&job.environment).current_dir(job.path("temp"));
+            let outcome = Outcome::of(&shell.output().unwrap());
+            assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{broken}{}", outcome.stderr);
+        }
+    }
+    job.run(&["logout"]);
+    for called in [
+        "[--name][infra-prod][--issuer][https://token.actions.githubusercontent.com][--subject][repo:contoso/infra:environment:prod]",
+        "[--subject][repo:contoso/infra:environment:staging]",
+        "[--subject][project_path:contoso/infra:ref_type:branch:ref:production]",
+        "[--subject][project_path:contoso/infra:ref_type:branch:ref:main:ref_protected:true:environment_protected:true\
+         :deployment_tier:production]",
+        // what is created, and what the notes say
+        "create  credential infra-prod for repo:contoso/infra:environment:prod\nassign  role Contributor",
+        "https://gitlab.com/api/v4/projects/contoso%2Finfra",
+        "https://graph.microsoft.com/beta/applications(appId=",
+    ] {
+        assert!(shown.contains(called), "{called}: {shown}");
     }
 }
