@@ -132,13 +132,10 @@ impl Cloud {
         parsed(self.resource_manager)
     }
 
-    /// The scope that stands for the same resource: Resource Manager has two names, each with a slash at its end or without.
-    pub fn canonical(&self, scope: &Scope) -> Scope {
+    /// Whether it is Resource Manager, which has two names, each with a slash at its end or without.
+    pub fn is_resource_manager(&self, scope: &Scope) -> bool {
         let resource = scope.resource().trim_end_matches('/');
-        if [self.resource_manager, self.service_management.trim_end_matches('/')].contains(&resource) {
-            return self.resource_manager_scope();
-        }
-        scope.clone()
+        [self.resource_manager, self.service_management.trim_end_matches('/')].contains(&resource)
     }
 
     /// Every spelling of a scope under which this cloud's az looks for the same access token in its cache.
@@ -146,10 +143,9 @@ impl Cloud {
     /// az appends `/.default` to a resource as it stands, and most of its resources end in a slash (azure-cli
     /// `core/auth/util.py`, `resource_to_scopes`); for Resource Manager it uses the service management name.
     pub fn az_targets(&self, scope: &Scope) -> Vec<String> {
-        let canonical = self.canonical(scope);
-        let resource = canonical.resource().trim_end_matches('/');
+        let resource = scope.resource().trim_end_matches('/');
         let mut resources = vec![resource];
-        if resource == self.resource_manager {
+        if self.is_resource_manager(scope) {
             resources = vec![self.service_management.trim_end_matches('/'), self.resource_manager];
         }
         resources
@@ -200,11 +196,13 @@ mod tests {
                 "https://management.azure.com/.default",
             ]
         );
-        for other in ["https://management.core.windows.net/", "https://management.azure.com/"] {
-            assert_eq!(public.canonical(&other.parse().unwrap()), public.resource_manager_scope());
+        for (resource, is) in [
+            ("https://management.core.windows.net/", true),
+            ("https://management.azure.com/", true),
+            ("https://database.windows.net/", false),
+        ] {
+            assert_eq!(public.is_resource_manager(&resource.parse().unwrap()), is, "{resource}");
         }
-        let database: Scope = "https://database.windows.net/".parse().unwrap();
-        assert_eq!(public.canonical(&database), database);
         assert_eq!(
             public.az_targets(&"https://vault.azure.net".parse().unwrap()),
             ["https://vault.azure.net//.default", "https://vault.azure.net/.default"]

@@ -553,7 +553,7 @@ impl Examination<'_> {
             }
             Err(_) => return Err(skipped("az gave no access token in time")),
         };
-        self.ui.mask(&access_token).map_err(|error| {
+        self.ui.mask(&[&access_token]).map_err(|error| {
             skipped(&format!("az' access token could not be masked in this job's log: {error}"))
         })?;
         Ok(access_token)

@@ -8,6 +8,7 @@
 pub mod vault;
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     collections::BTreeMap,
     convert::Infallible,
@@ -26,6 +27,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, task::AbortHandle};
@@ -236,20 +238,21 @@ impl Endpoints {
             if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.address.keys.oidc) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
-            return oidc(request, vault).await;
+            return oidc(&Parameters::of(request), vault).await;
         }
         if path == APP_SERVICE {
-            let version = query(request, "api-version");
-            let name = if version.as_deref() == Some("2017-09-01") { "secret" } else { "x-identity-header" };
+            let parameters = Parameters::of(request);
+            let version = parameters.get("api-version");
+            let name = if version == Some("2017-09-01") { "secret" } else { "x-identity-header" };
             if !same(header(name), &self.address.keys.identity) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
-            let form = match version.as_deref() {
+            let form = match version {
                 Some("2019-08-01") => Form::AppService,
                 Some("2017-09-01") => Form::Legacy,
                 _ => return refused("an api-version of 2019-08-01 or 2017-09-01 is needed"),
             };
-            return token(request, vault, form).await;
+            return token(&parameters, vault, form).await;
         }
         let key = path.strip_suffix(METADATA).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
         if !same(key.as_bytes(), &self.address.keys.path) {
@@ -258,7 +261,7 @@ impl Endpoints {
         if !header("metadata").eq_ignore_ascii_case(b"true") {
             return refused("the header `Metadata: true` is missing");
         }
-        token(request, vault, Form::Metadata).await
+        token(&Parameters::of(request), vault, Form::Metadata).await
     }
 
     /// A browser that was led here by a name of its own (DNS rebinding), a proxy, a method that changes something.
@@ -289,46 +292,64 @@ fn same(given: &[u8], key: &Secret) -> bool {
     given.ct_eq(key.expose().as_bytes()).into()
 }
 
-/// The value of a parameter; an empty one is none.
-fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
-    let query = request.uri().query().unwrap_or_default();
-    let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-    values.next().map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
-}
-
 const TWICE: &str = "a parameter comes twice";
 
-/// Whether a parameter comes twice, in whatever letter case: which of the two is meant, nobody can tell.
-fn is_ambiguous<B>(request: &Request<B>) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    let mut names: Vec<String> =
-        url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.to_ascii_lowercase()).collect();
-    let count = names.len();
-    names.sort_unstable();
-    names.dedup();
-    names.len() != count
+/// A request's parameters, as they came.
+struct Parameters<'r>(Vec<(Cow<'r, str>, Cow<'r, str>)>);
+
+impl<'r> Parameters<'r> {
+    fn of<B>(request: &'r Request<B>) -> Self {
+        Self(url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect())
+    }
+
+    /// The value of a parameter; an empty one is none.
+    fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(key, _)| key == name)?;
+        Some(value.as_ref()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a parameter comes twice, in whatever letter case: which of the two is meant, nobody can tell.
+    fn is_ambiguous(&self) -> bool {
+        let is_again = |(place, (name, _)): (usize, &(Cow<'_, str>, _))| {
+            self.0.iter().take(place).any(|(other, _)| other.eq_ignore_ascii_case(name))
+        };
+        self.0.iter().enumerate().any(is_again)
+    }
+
+    /// Whether one that could choose an identity, whatever its spelling, chooses another than this client.
+    fn name_another(&self, client: &str) -> bool {
+        let is = |name: &str, known: &str| {
+            let letters = name.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase());
+            letters.eq(known.bytes())
+        };
+        self.0.iter().filter(|(_, value)| !value.is_empty()).any(|(name, value)| {
+            let by_other_ids = ["objectid", "principalid", "miresid", "msiresid", "resourceid"];
+            if is(name, "clientid") {
+                !value.eq_ignore_ascii_case(client)
+            } else {
+                by_other_ids.iter().any(|known| is(name, known))
+            }
+        })
+    }
 }
 
-async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer {
-    if is_ambiguous(request) {
+/// What a client gets.
+#[derive(Serialize)]
+struct Granted<'a> {
+    access_token: &'a str,
+    client_id: &'a str,
+    expires_in: String,
+    expires_on: String,
+    not_before: String,
+    resource: &'a str,
+    token_type: &'static str,
+}
+
+async fn token(parameters: &Parameters<'_>, vault: &Rc<Vault>, form: Form) -> Answer {
+    if parameters.is_ambiguous() {
         return refused(TWICE);
     }
-    // whatever its name, a parameter that could choose an identity must choose this one
-    let chooses = |name: &str| {
-        let name: String = name.to_ascii_lowercase().chars().filter(|character| *character != '_').collect();
-        match name.as_str() {
-            "clientid" => Some(true),
-            "objectid" | "principalid" | "miresid" | "msiresid" | "resourceid" => Some(false),
-            _ => None,
-        }
-    };
-    let is_another = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).any(
-        |(name, value)| match chooses(&name) {
-            Some(by_client) => !(value.is_empty() || by_client && value.eq_ignore_ascii_case(vault.client())),
-            None => false,
-        },
-    );
-    if is_another {
+    if parameters.name_another(vault.client()) {
         return error(
             StatusCode::BAD_REQUEST,
             "invalid_request",
@@ -336,7 +357,7 @@ async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer
             None,
         );
     }
-    let scope = query(request, "resource").and_then(|resource| resource.parse::<Scope>().ok());
+    let scope = parameters.get("resource").and_then(|resource| resource.parse::<Scope>().ok());
     let Some(scope) = scope else {
         return refused("the resource is missing or is none");
     };
@@ -347,19 +368,19 @@ async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer
             let expires_on = now.saturating_add(left);
             let expires_on =
                 if form == Form::Legacy { legacy_date(expires_on) } else { expires_on.to_string() };
-            let body = Secret::new(
-                json!({
-                    "access_token": token.secret.expose(),
-                    "client_id": vault.client(),
-                    "expires_in": left.to_string(),
-                    "expires_on": expires_on,
-                    "not_before": token.issued_at.min(now).to_string(),
-                    "resource": scope.resource(),
-                    "token_type": "Bearer",
-                })
-                .to_string(),
-            );
-            answer(StatusCode::OK, &body)
+            let granted = Granted {
+                access_token: token.secret.expose(),
+                client_id: vault.client(),
+                expires_in: left.to_string(),
+                expires_on,
+                not_before: token.issued_at.min(now).to_string(),
+                resource: scope.resource(),
+                token_type: "Bearer",
+            };
+            match serde_json::to_string(&granted) {
+                Ok(body) => answer(StatusCode::OK, &Secret::new(body)),
+                Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+            }
         }
         Lookup::NotAllowed => error(
             StatusCode::FORBIDDEN,
@@ -374,12 +395,11 @@ async fn token<B>(request: &Request<B>, vault: &Rc<Vault>, form: Form) -> Answer
     }
 }
 
-async fn oidc<B>(request: &Request<B>, vault: &Rc<Vault>) -> Answer {
-    if is_ambiguous(request) {
+async fn oidc(parameters: &Parameters<'_>, vault: &Rc<Vault>) -> Answer {
+    if parameters.is_ambiguous() {
         return refused(TWICE);
     }
-    let audience = query(request, "audience");
-    match vault.assertion(audience.as_deref()).await {
+    match vault.assertion(parameters.get("audience")).await {
         Ok(assertion) => answer(
             StatusCode::OK,
             &Secret::new(json!({ "count": 1, "value": assertion.jwt.expose() }).to_string()),

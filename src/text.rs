@@ -16,12 +16,8 @@ pub fn one_line(foreign: &str) -> String {
 
 /// The same, with white space at the ends kept.
 pub fn inert(foreign: &str) -> String {
-    let mut line = String::with_capacity(foreign.len().min(LONGEST));
+    let mut line = String::with_capacity(foreign.len());
     for character in foreign.chars() {
-        if line.len() >= LONGEST {
-            line.push('…');
-            break;
-        }
         match character {
             '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
             '\u{2028}' | '\u{2029}' => line.push(' '),
@@ -31,7 +27,43 @@ pub fn inert(foreign: &str) -> String {
             other => line.push(other),
         }
     }
+    let mut line = without_jwts(&line);
+    if line.len() > LONGEST {
+        line.truncate(line.floor_char_boundary(LONGEST));
+        line.push('…');
+    }
     line
+}
+
+/// Foreign words without anything that looks like a JWT, complete or cut short: a server may repeat one that this process
+/// never had in hand.
+fn without_jwts(foreign: &str) -> String {
+    /// `{"` in base64url: how each header begins.
+    const START: &str = "eyJ";
+    /// Fewer characters than the shortest header has.
+    const SHORTEST: usize = 10;
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "-_=".contains(character);
+    let dot = |text: &str| [".", "%2E", "%2e"].into_iter().find(|dot| text.starts_with(dot)).map(str::len);
+    let mut clean = String::with_capacity(foreign.len());
+    let mut rest = foreign;
+    while let Some(start) = rest.find(START) {
+        let (before, found) = rest.split_at(start);
+        clean.push_str(before);
+        let header = found.find(|character| !is_part(character)).unwrap_or(found.len());
+        let mut end = header;
+        while let Some(length) = dot(&found[end..]) {
+            let part = &found[end + length..];
+            let part = part.find(|character| !is_part(character)).unwrap_or(part.len());
+            if part == 0 {
+                break;
+            }
+            end += length + part;
+        }
+        let is_jwt = header >= SHORTEST && end > header;
+        clean.push_str(if is_jwt { "…" } else { &found[..START.len()] });
+        rest = &found[if is_jwt { end } else { START.len() }..];
+    }
+    clean + rest
 }
 
 /// Whether the colon at the end stands behind a letter or digit.
@@ -103,6 +135,30 @@ mod tests {
     #[test]
     fn long_text_is_cut() {
         assert!(one_line(&"x".repeat(5000)).len() < 2010);
+    }
+
+    #[test]
+    fn nothing_that_looks_like_a_jwt_survives() {
+        let (header, claims, signature) = ("eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJ4In0", "c2ln-_8");
+        let jwt = format!("{header}.{claims}.{signature}");
+        for (foreign, shown) in [
+            (jwt.clone(), "…"),
+            (format!("token '{jwt}' is bad."), "token '…' is bad."),
+            (format!("client_assertion={jwt}&scope=x"), "client_assertion=…&scope=x"),
+            (format!("{{\"client_assertion\":\"{jwt}\"}}"), "{\"client_assertion\":\"…\"}"),
+            (format!("assertion:{jwt}"), "assertion:…"),
+            (format!("{jwt}.{claims}.{jwt} {jwt}"), "… …"),
+            (format!("{header}.{claims}"), "…"),
+            (format!("{header}%2E{claims}%2e{signature}"), "…"),
+            (format!("ey\u{200b}J{}", &jwt[3..]), "…"),
+        ] {
+            assert_eq!(one_line(&foreign), shown, "{foreign}");
+        }
+        for plain in ["eyJ", "eyJ.x", "eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJSUzI1NiJ9. Then", "keyJhbGci/x.y"] {
+            assert_eq!(one_line(plain), plain);
+        }
+        // not cut in the middle of one, and so shown
+        assert!(!one_line(&format!("{} {jwt}", "x".repeat(1980))).contains("eyJ"));
     }
 
     #[test]

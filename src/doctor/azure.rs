@@ -176,7 +176,7 @@ pub async fn get(
     loop {
         let request = channel.get(endpoint).header("accept", "application/json");
         let request = match bearer {
-            Some(bearer) => request.bearer_auth(bearer.expose()),
+            Some(bearer) => request.bearer(bearer),
             None => request,
         };
         let answered = channel.send(endpoint, request).await;

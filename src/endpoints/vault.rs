@@ -80,6 +80,7 @@ pub struct Vault {
     in_vain: RefCell<BTreeMap<String, u64>>,
     deadline: Duration,
     cloud: &'static Cloud,
+    resource_manager: Scope,
     ui: Rc<Ui>,
 }
 
@@ -99,9 +100,14 @@ impl Vault {
         cloud: &'static Cloud,
         ui: &Rc<Ui>,
     ) -> Self {
+        let resource_manager = cloud.resource_manager_scope();
         let Acquired { identity, assertion, tokens } = acquired;
         let slots = tokens.into_iter().map(|token| {
-            let scope = cloud.canonical(&token.scope);
+            let scope = if cloud.is_resource_manager(&token.scope) {
+                resource_manager.clone()
+            } else {
+                token.scope.clone()
+            };
             (scope, Rc::new(Slot { token: RefCell::new(Some(Rc::new(token))), ..Slot::default() }))
         });
         let kept = assertion.map(|assertion| {
@@ -118,6 +124,7 @@ impl Vault {
             in_vain: RefCell::default(),
             deadline,
             cloud,
+            resource_manager,
             ui: Rc::clone(ui),
         }
     }
@@ -167,18 +174,22 @@ impl Vault {
         *in_vain.entry(what.to_owned()).or_default() += 1;
     }
 
+    /// The scope that stands for the same resource.
+    fn canonical<'s>(&'s self, scope: &'s Scope) -> &'s Scope {
+        if self.cloud.is_resource_manager(scope) { &self.resource_manager } else { scope }
+    }
+
     /// Whether the list of `--allow-scope` has a resource; where there is no list, every one.
     fn allows(&self, scope: &Scope) -> bool {
         let is = |allowed: &Scope| {
-            let allowed = self.cloud.canonical(allowed);
-            allowed.resource().trim_end_matches('/') == scope.resource().trim_end_matches('/')
+            self.canonical(allowed).resource().trim_end_matches('/') == scope.resource().trim_end_matches('/')
         };
         self.allowed.is_empty() || self.allowed.iter().any(is)
     }
 
     /// An access token for a resource.
     pub async fn access_token(self: &Rc<Self>, scope: &Scope) -> Lookup {
-        let scope = &self.cloud.canonical(scope);
+        let scope = self.canonical(scope);
         let lookup = self.look_up(scope).await;
         match &lookup {
             Lookup::Granted(_) => {}

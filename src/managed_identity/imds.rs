@@ -28,6 +28,8 @@ pub struct Imds {
     base: Endpoint,
     /// Whether nothing but the lack of everything else speaks for it.
     assumed: bool,
+    /// Whether this is a pod, which has had no token named.
+    pod: bool,
 }
 
 impl Imds {
@@ -36,7 +38,8 @@ impl Imds {
         let named = env.get(variable);
         let base = Endpoint::of_host(named.unwrap_or(BASE));
         let base = base.map_err(|invalid| Error::Variable { variable, invalid })?;
-        Ok(Self { base, assumed: assumed && named.is_none() })
+        let pod = env.is_set(names::host::KUBERNETES_SERVICE_HOST);
+        Ok(Self { base, assumed: assumed && named.is_none(), pod })
     }
 
     /// Where tokens are asked for, where it is not the address that every client knows.
@@ -56,7 +59,7 @@ impl Imds {
     }
 
     pub(super) fn absent(&self, reason: String) -> Error {
-        Error::Absent { host: NAME, assumed: self.assumed, reason }
+        Error::Absent { host: NAME, assumed: self.assumed, pod: self.pod, reason }
     }
 
     /// Other clouds have a service at the same address, and so have proxies and networks that answer for all: what they

@@ -10,7 +10,8 @@ use super::{Error, masked};
 use crate::{
     assertion::{Assertion, LONGEST},
     env::{Env, names},
-    identifiers::VariableName,
+    error::Hints,
+    identifiers::{Audience, VariableName},
     secret::Secret,
     ui::Ui,
 };
@@ -58,6 +59,11 @@ impl Stored {
         }
     }
 
+    /// Whether it is the token that every pod has for its cluster's API server.
+    pub(super) fn is_service_accounts_own(&self) -> bool {
+        matches!(self, Self::File(path) if path.to_string_lossy().contains("/kubernetes.io/serviceaccount/"))
+    }
+
     /// The file, if it holds the token and nothing else: then other readers may have its own path, and see it renewed.
     pub fn exact_file(&self, assertion: &Assertion) -> Option<&Path> {
         let Self::File(path) = self else { return None };
@@ -71,6 +77,23 @@ impl Stored {
             Self::Variable(name, token) => masked(ui, token, name),
         }
     }
+}
+
+/// What a pod needs for a token of its own (Kubernetes documentation, "Projected volumes", serviceAccountToken).
+pub(super) fn project(audience: &Audience) -> Hints {
+    Hints::with_lines(
+        "that is the pod's token for its cluster's API server: mount another one into the pod, and name its file with \
+         `--assertion-file` or AZURE_FEDERATED_TOKEN_FILE (on AKS, workload identity does that by itself):",
+        &[
+            "volumes:",
+            "- name: azure-identity-token",
+            "  projected:",
+            "    sources:",
+            &format!(
+                "    - serviceAccountToken: {{ audience: {audience}, expirationSeconds: 3600, path: azure-identity-token }}"
+            ),
+        ],
+    )
 }
 
 /// A regular file of at most 1 MiB of text.

@@ -220,7 +220,14 @@ pub fn by_identity(
             None => found.push((name, group, vec![credential])),
         }
     }
-    if found.is_empty() { Err(Error::Empty) } else { Ok(found) }
+    match (identity, resource_group) {
+        // the identity alone, and perhaps its role
+        (Some(identity), Some(group)) if found.is_empty() => {
+            Ok(vec![(identity.to_owned(), group.to_owned(), Vec::new())])
+        }
+        _ if found.is_empty() => Err(Error::Empty),
+        _ => Ok(found),
+    }
 }
 
 /// One step of the plan.
@@ -310,7 +317,7 @@ impl<'a> ResourceManager<'a> {
         loop {
             let request =
                 if method == "PUT" { self.channel.put(&endpoint) } else { self.channel.get(&endpoint) };
-            let mut request = request.bearer_auth(self.token.expose()).header("accept", "application/json");
+            let mut request = request.bearer(&self.token).header("accept", "application/json");
             if let Some(body) = body {
                 request = request.json(body);
             }

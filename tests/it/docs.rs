@@ -225,3 +225,21 @@ fn relative_links_lead_somewhere() {
         }
     }
 }
+
+/// `docs/sources.md` says that each row of its table is a test.
+#[test]
+fn the_table_of_sources_has_every_host_that_is_tested() {
+    let suite = read("tests/clients/hosts.py");
+    let hosts = suite.split("\nHOSTS = (").nth(1).unwrap().split(')').next().unwrap();
+    let hosts: Vec<&str> = hosts.split(',').map(str::trim).collect();
+    assert!(hosts.len() > 10, "{hosts:?}");
+    let docs = read("docs/sources.md");
+    let rows: Vec<&str> =
+        docs.lines().filter_map(|line| line.split(" | `").nth(1)?.split('`').next()).collect();
+    for host in &hosts {
+        assert!(rows.contains(host), "docs/sources.md has no row for {host}");
+    }
+    for name in ["VirtualMachine", "Arc", "BoundPod", "AppRegistration"] {
+        assert!(rows.contains(&name) && hosts.contains(&name), "{name}");
+    }
+}

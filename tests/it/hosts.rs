@@ -399,6 +399,26 @@ fn no_ci_and_no_host() {
     assert!(started.elapsed() < std::time::Duration::from_secs(10), "it waits for what is not there");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pod_without_a_token_of_its_own() {
+    // every pod has one for its cluster's API server
+    let of_api_server = JobOverrides {
+        audience: Some("https://kubernetes.default.svc.cluster.local".to_owned()),
+        ..JobOverrides::default()
+    };
+    let mut job = Job::with(Platform::Kubernetes, &of_api_server);
+    let directory = job.path("run/secrets/kubernetes.io/serviceaccount");
+    fs::create_dir_all(&directory).unwrap();
+    let file = format!("{directory}/token");
+    fs::rename(job.path("token"), &file).unwrap();
+    job.set("AZURE_FEDERATED_TOKEN_FILE", &file);
+    assert_shown!("the_token_for_the_api_server", job.show(&job.run(&["login"])));
+    job.unset("AZURE_FEDERATED_TOKEN_FILE");
+    job.set("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    assert_shown!("a_pod_with_no_token_named", job.show(&job.run_without_network(&["login"])));
+}
+
 /// What a shell has after `eval`.
 fn exported(outcome: &Outcome) -> BTreeMap<String, String> {
     let lines = outcome.stdout.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
