@@ -480,7 +480,7 @@ impl Examination<'_> {
             step
         };
         match step.status() {
-            Status::Failed => step.hints(&create(claims, target, whose.as_ref())),
+            Status::Failed => step.hints(&create(claims, target, self.identity(), whose.as_ref())),
             _ => step,
         }
     }
@@ -678,16 +678,30 @@ fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error:
 }
 
 /// The command that creates the credential that is missing, with the names that are known by now.
-fn create(claims: &Claims, target: &Target, whose: Option<&ManagedIdentity>) -> error::Hints {
+fn create(
+    claims: &Claims,
+    target: &Target,
+    identity: Option<&Identity>,
+    whose: Option<&ManagedIdentity>,
+) -> error::Hints {
+    let fix = "correct that credential if no other job needs it, or add one for this job:";
+    let Some(whose) = whose else {
+        // whose the credentials in a file are, az knows
+        return identity.map_or_else(error::Hints::none, |identity| {
+            let (claims, audience) = (claims.clone(), target.audience.clone());
+            error::Presented { claims, audience, identity: identity.clone() }.create_hints(fix)
+        });
+    };
     let options = TrustOptions {
         form: Form::Az,
-        identity: whose.map(|whose| whose.name.clone()),
-        resource_group: whose.map(|whose| whose.resource_group.clone()),
+        identity: Some(whose.name.clone()),
+        resource_group: Some(whose.resource_group.clone()),
+        client_id: None,
         name: None,
         cloud: None,
         audience: Some(target.audience.clone()),
     };
-    let fix = "correct that credential if no other job needs it, or add one for this job";
+    let fix = fix.trim_end_matches(':');
     match Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.commands()) {
         Ok(commands) => error::Hints::with_lines(format!("{fix}:"), &commands.lines().collect::<Vec<_>>()),
         Err(error) => error::Hints::one(format!(

@@ -14,7 +14,7 @@ use crate::{
     error::Hints,
     http::{self, Answer, Channel, Http},
     identifiers::{self, ClientId, Endpoint, Invalid, ObjectId, RoleScope, SubscriptionId, TenantId},
-    nearest::Credential,
+    nearest::{Credential, Owner},
     retry,
     secret::Secret,
     subject, text,
@@ -76,6 +76,33 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A credential that is for another identity than the named one.
+    #[error("credential `{}` is for {whose}, and not for {named}", text::one_line(name))]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// Whose it is to be.
+        whose: String,
+        /// Who was named.
+        named: String,
+    },
+    /// A credential that nobody said an identity for.
+    #[error("credential `{}` names no {what}", text::one_line(name))]
+    Ownerless {
+        /// Its name.
+        name: String,
+        /// What it does not name.
+        what: &'static str,
+    },
+    /// One role for many.
+    #[error("`--role` goes to one identity, and the file has credentials for {0}")]
+    RoleForSeveral(usize),
+    /// Nothing to do.
+    #[error("the file has no credentials")]
+    Empty,
+    /// An expression, which this version of the API does not take.
+    #[error("credential `{}` has an expression (flexible), and no subject", text::one_line(.0))]
+    Flexible(String),
     /// A name that would lead elsewhere in a URL.
     #[error("`{}` is no name of {what}", text::one_line(name))]
     Name {
@@ -97,6 +124,23 @@ impl Error {
             Self::Refused { status: 401 | 403, .. } => Hints::one(
                 "your own login needs Managed Identity Contributor on the resource group, and for a role Role Based Access \
                  Control Administrator",
+            ),
+            Self::Foreign { .. } => Hints::one(
+                "leave `--identity` and `--resource-group` away: then each credential goes to the identity that its entry names; or \
+                 give it the file of one identity alone; a client id is what the identity map says",
+            ),
+            Self::Ownerless { what: "identity", .. } => Hints::one(
+                "say `--identity`, or put the name into the identity map's entry as `identity`, and print the list again",
+            ),
+            Self::Ownerless { .. } => Hints::one(
+                "say `--resource-group`, or put it into the identity map's entry as `resource_group`, and print the list again",
+            ),
+            Self::Flexible(_) => Hints::one(
+                "`apply` creates exact credentials only: `azfed trust … --flexible --as az` prints the command for a managed identity, \
+                 which may refuse it, and `--as az-app` the one for an app registration",
+            ),
+            Self::RoleForSeveral(_) => Hints::one(
+                "apply the map's file without `--role`; then one identity's credentials with it, or `az role assignment create`",
             ),
             Self::TooMany(_) => Hints::one("use another identity, or remove credentials that no job needs"),
             Self::NoRole { .. } => {
@@ -140,6 +184,52 @@ pub struct Wanted {
     pub credentials: Vec<Credential>,
     /// A role, and where.
     pub role: Option<(String, RoleScope)>,
+}
+
+/// Which identity gets which credentials: the named one all of them, unless one is another's; else each its own.
+pub fn by_identity(
+    identity: Option<&str>,
+    resource_group: Option<&str>,
+    credentials: Vec<Credential>,
+) -> Result<Vec<(String, String, Vec<Credential>)>, Error> {
+    let mut found: Vec<(String, String, Vec<Credential>)> = Vec::new();
+    for credential in credentials {
+        let Owner { identity: own, resource_group: own_group, .. } = &credential.owner;
+        let differs = |named: Option<&str>, own: &Option<String>| {
+            named.zip(own.as_deref()).is_some_and(|(named, own)| !named.eq_ignore_ascii_case(own))
+        };
+        if differs(identity, own) || differs(resource_group, own_group) {
+            let said = |name: Option<&str>, group: Option<&str>| {
+                let name = name.map(|name| format!("identity `{}`", text::one_line(name)));
+                let group = group.map(|group| format!("resource group `{}`", text::one_line(group)));
+                name.into_iter().chain(group).collect::<Vec<_>>().join(" in ")
+            };
+            return Err(Error::Foreign {
+                name: credential.name.clone(),
+                whose: said(own.as_deref(), own_group.as_deref()),
+                named: said(identity, resource_group),
+            });
+        }
+        let missing = |what| Error::Ownerless { name: credential.name.clone(), what };
+        let name = identity.or(own.as_deref()).ok_or_else(|| missing("identity"))?.to_owned();
+        let group =
+            resource_group.or(own_group.as_deref()).ok_or_else(|| missing("resource group"))?.to_owned();
+        let is_here = |(other, other_group, _): &&mut (String, String, Vec<Credential>)| {
+            other.eq_ignore_ascii_case(&name) && other_group.eq_ignore_ascii_case(&group)
+        };
+        match found.iter_mut().find(is_here) {
+            Some((_, _, credentials)) => credentials.push(credential),
+            None => found.push((name, group, vec![credential])),
+        }
+    }
+    match (identity, resource_group) {
+        // the identity alone, and perhaps its role
+        (Some(identity), Some(group)) if found.is_empty() => {
+            Ok(vec![(identity.to_owned(), group.to_owned(), Vec::new())])
+        }
+        _ if found.is_empty() => Err(Error::Empty),
+        _ => Ok(found),
+    }
 }
 
 /// One step of the plan.
@@ -327,6 +417,11 @@ impl<'a> ResourceManager<'a> {
     pub async fn plan(&self, wanted: &Wanted) -> Result<Plan, Error> {
         let group = named("a resource group", &wanted.resource_group)?;
         let identity = named("an identity", &wanted.identity)?;
+        for credential in &wanted.credentials {
+            if credential.subject.is_none() {
+                return Err(Error::Flexible(credential.name.clone()));
+            }
+        }
         writable(&wanted.credentials)?;
         let path = format!(
             "subscriptions/{}/resourceGroups/{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{identity}",
@@ -334,6 +429,21 @@ impl<'a> ResourceManager<'a> {
         );
         let found = self.get("read the identity", &path, &[("api-version", IDENTITY_API)]).await?;
         let ids = found.as_ref().map(|found| ids_of("read the identity", found)).transpose()?;
+        // the map's client id is what jobs log in as
+        for credential in &wanted.credentials {
+            let Some(client_id) = &credential.owner.client_id else { continue };
+            let is = ids.as_ref().map(|ids| ids.client.as_str());
+            if !is.is_some_and(|is| is.eq_ignore_ascii_case(client_id)) {
+                return Err(Error::Foreign {
+                    name: credential.name.clone(),
+                    whose: format!("client id {}", text::one_line(client_id)),
+                    named: match is {
+                        Some(is) => format!("identity `{identity}`, whose client id is {is}"),
+                        None => format!("identity `{identity}`, which is not there yet"),
+                    },
+                });
+            }
+        }
         let (mut steps, mut lines) = (Vec::new(), Vec::new());
         match (&ids, &wanted.location) {
             (Some(ids), _) => {
