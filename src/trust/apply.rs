@@ -384,19 +384,9 @@ impl<'a> ResourceManager<'a> {
                 _ => Err(unreadable(what, "its answer is no JSON object")),
             },
             404 if ["ResourceNotFound", "ResourceGroupNotFound"].contains(&code(&answer).as_str()) => {
-                if code(&answer) == "ResourceNotFound" { Ok(None) } else { Err(self.refused(what, &answer)) }
+                if code(&answer) == "ResourceNotFound" { Ok(None) } else { Err(refused(what, &answer)) }
             }
-            _ => Err(self.refused(what, &answer)),
-        }
-    }
-
-    fn refused(&self, what: &str, answer: &Answer) -> Error {
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or_default();
-        Error::Refused {
-            what: what.to_owned(),
-            status: answer.status,
-            message: self.token.struck_from(message),
+            _ => Err(refused(what, &answer)),
         }
     }
 
@@ -629,7 +619,7 @@ impl<'a> ResourceManager<'a> {
                     ));
                     tokio::time::sleep(wait).await;
                 }
-                _ => return Err(self.refused(what, &answer)),
+                _ => return Err(refused(what, &answer)),
             }
         }
     }
@@ -657,6 +647,12 @@ fn unreadable(what: &str, why: &str) -> Error {
 fn code(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     body.pointer("/error/code").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn refused(what: &str, answer: &Answer) -> Error {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Error::Refused { what: what.to_owned(), status: answer.status, message }
 }
 
 /// A GUID of these three (RFC 9562, version 5).
