@@ -429,6 +429,9 @@ pub struct ApplyTrust {
     /// Azure Resource Manager's base URL, where it is not the cloud's own
     #[arg(long, value_name = "URL")]
     pub resource_manager: Option<Endpoint>,
+    /// Give up on a request after this long, all tries together: seconds, or with a unit as in 90s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// What `azfed trust` prints.

@@ -544,15 +544,12 @@ impl Examination<'_> {
     async fn operators_token(&self, target: &Target) -> Result<Secret, Step> {
         let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
         let scope = target.cloud.resource_manager_scope();
-        let asked = tokio::time::timeout(self.args.source.timeout, apply::operators_token(scope.resource()));
-        let access_token = match asked.await {
-            Ok(Ok(access_token)) => access_token,
-            Ok(Err(error)) => {
-                let hint = "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
-                return Err(skipped(&error.to_string()).hint(hint));
-            }
-            Err(_) => return Err(skipped("az gave no access token in time")),
-        };
+        let asked = apply::operators_token(scope.resource(), self.args.source.timeout).await;
+        let access_token = asked.map_err(|error| {
+            let hint =
+                "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
+            skipped(&error.to_string()).hint(hint)
+        })?;
         self.ui.mask(&[&access_token]).map_err(|error| {
             skipped(&format!("az' access token could not be masked in this job's log: {error}"))
         })?;

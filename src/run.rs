@@ -699,10 +699,10 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
     if args.role.is_some() && identities.len() > 1 {
         return Err(apply::Error::RoleForSeveral(identities.len()).into());
     }
-    let token = apply::operators_token(resource.resource()).await?;
+    let token = apply::operators_token(resource.resource(), args.timeout).await?;
     ui.mask(&[&token]).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
     let http = Http::new(env, [&base])?;
-    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
+    let manager = apply::ResourceManager::new(base, &http, token, args.timeout, ui)?;
     // every plan before the first write: what cannot be done changes nothing
     let mut plans = Vec::new();
     for (identity, resource_group, credentials) in identities {

@@ -167,6 +167,8 @@ pub struct ResourceManager<'a> {
     channel: Channel,
     token: Secret,
     ui: &'a Ui,
+    /// All tries for one request together.
+    timeout: Duration,
 }
 
 /// What is wanted.
@@ -261,12 +263,14 @@ pub struct Ids {
 }
 
 /// The operator's own access token, from their az.
-pub async fn operators_token(resource: &str) -> Result<Secret, Error> {
+pub async fn operators_token(resource: &str, timeout: Duration) -> Result<Secret, Error> {
     let operator = |reason: String| Error::Operator(text::one_line(&reason));
     let mut az = tokio::process::Command::new(if cfg!(windows) { "az.cmd" } else { "az" });
     az.args(["account", "get-access-token", "--output", "json", "--resource", resource]);
     az.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = az.output().await.map_err(|error| operator(format!("az: {error}")))?;
+    let output = tokio::time::timeout(timeout, az.output()).await;
+    let output = output.map_err(|_| operator("az gave no access token in time".to_owned()))?;
+    let output = output.map_err(|error| operator(format!("az: {error}")))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
@@ -328,8 +332,14 @@ fn is_for_the_same(one: &Credential, other: &Credential) -> bool {
 
 impl<'a> ResourceManager<'a> {
     /// One to ask.
-    pub fn new(base: Endpoint, http: &Http, token: Secret, ui: &'a Ui) -> Result<Self, Error> {
-        Ok(Self { channel: http.channel(&base)?, base, token, ui })
+    pub fn new(
+        base: Endpoint,
+        http: &Http,
+        token: Secret,
+        timeout: Duration,
+        ui: &'a Ui,
+    ) -> Result<Self, Error> {
+        Ok(Self { channel: http.channel(&base)?, base, token, timeout, ui })
     }
 
     async fn ask(
@@ -343,7 +353,7 @@ impl<'a> ResourceManager<'a> {
         for (name, value) in query {
             endpoint = endpoint.with_query(name, value);
         }
-        let mut next = 2;
+        let (since, mut next) = (Moment::now(), 2);
         loop {
             let request =
                 if method == "PUT" { self.channel.put(&endpoint) } else { self.channel.get(&endpoint) };
@@ -351,7 +361,11 @@ impl<'a> ResourceManager<'a> {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = self.channel.send(&endpoint, request).await;
+            let left = self.timeout.saturating_sub(since.elapsed());
+            let late =
+                || http::Error::Transport { host: endpoint.host(), reason: "no answer in time".to_owned() };
+            let answer = tokio::time::timeout(left, self.channel.send(&endpoint, request)).await;
+            let answer = answer.unwrap_or_else(|_| Err(late()));
             let (reason, retry_after) = match &answer {
                 Ok(answer) if answer.status == 409 && code(answer) != "RoleAssignmentExists" => {
                     ("409".to_owned(), answer.retry_after)
@@ -363,7 +377,7 @@ impl<'a> ResourceManager<'a> {
                 _ => return Ok(answer?),
             };
             match retry::wait(next, retry_after, fastrand::f64()) {
-                Some(wait) if next <= MOST_TRIES => {
+                Some(wait) if next <= MOST_TRIES && since.elapsed() + wait < self.timeout => {
                     self.ui.info(&format!(
                         "Azure Resource Manager answers {reason}; trying again in {:.1} s",
                         wait.as_secs_f64()
