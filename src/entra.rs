@@ -231,13 +231,7 @@ impl Error {
                 None => "see what this authority's documentation says about it".to_owned(),
             });
         };
-        let hints = Hints::one(row.fix);
-        if row.shows_command {
-            let lines = presented.create_command();
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            return Hints::with_lines(row.fix, &lines);
-        }
-        hints
+        if row.shows_command { presented.create_hints(row.fix) } else { Hints::one(row.fix) }
     }
 
     /// Whether it has an AADSTS number, as everything has that Entra itself says.

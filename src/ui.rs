@@ -95,25 +95,39 @@ impl Ui {
     /// Says what will hurt later.
     pub fn warning(&self, line: &str) {
         if !self.quiet {
-            to_stderr(&(self.said("azfed: warning: ", line) + &self.annotation("warning", line)));
+            to_stderr(
+                &(self.said("azfed: warning: ", line) + &self.annotation("warning", &[text::one_line(line)])),
+            );
         }
     }
 
-    /// Shows a rendered error: several lines, none of them foreign at its start.
-    pub fn error(&self, headline: &str, rendered: &str) {
-        to_stderr(&format!("{rendered}{}", self.annotation("error", headline)));
+    /// Shows a rendered error: several lines, none of them foreign at its start. `annotation` is what the platform shows
+    /// with the job: the fact first.
+    pub fn error(&self, annotation: &[String], rendered: &str) {
+        to_stderr(&format!("{rendered}{}", self.annotation("error", annotation)));
     }
 
-    /// A command that shows a line where the platform shows it with the job. It follows a line that was finished, in the
-    /// same write: so it stands at the start of one.
-    fn annotation(&self, level: &str, line: &str) -> String {
-        let line = text::one_line(line);
+    /// A command that shows lines, none of them foreign at its start, where the platform shows them with the job: all of
+    /// them in one annotation on GitHub, the facts without the hints on Azure DevOps. It follows a line that was finished,
+    /// in the same write: so it stands at the start of one.
+    fn annotation(&self, level: &str, lines: &[String]) -> String {
         match self.runner {
-            Runner::GitHub => format!("::{level} title=azfed::{}\n", github_data(&line)),
+            Runner::GitHub => format!("::{level} title=azfed::{}\n", github_data(&lines.join("\n"))),
             Runner::AzureDevOps => {
-                format!("##vso[task.logissue type={level}]azfed: {}\n", azure_devops_data(&line))
+                let facts: Vec<&str> =
+                    lines.iter().map(String::as_str).take_while(|line| !line.starts_with("hint: ")).collect();
+                let facts = azure_devops_data(&facts.join("; "));
+                format!("##vso[task.logissue type={level}]azfed: {facts}\n")
             }
             Runner::Silent => String::new(),
+        }
+    }
+
+    /// Lets the Azure DevOps agent put a Markdown file onto the run's page (azure-pipelines-agent
+    /// `src/Agent.Worker/TaskCommandExtension.cs`).
+    pub fn upload_summary(&self, path: &str) {
+        if self.runner == Runner::AzureDevOps {
+            to_stderr(&format!("##vso[task.uploadsummary]{}\n", azure_devops_data(path)));
         }
     }
 }
@@ -146,10 +160,11 @@ fn write_now(stream: &mut dyn Write, command: &Secret) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::azure_devops_data;
+    use super::{azure_devops_data, github_data};
 
     #[test]
     fn what_the_agent_unescapes_is_escaped() {
         assert_eq!(azure_devops_data("a%b;c]d\r\ne"), "a%AZP25b%3Bc%5Dd%0D%0Ae");
+        assert_eq!(github_data("a%0Ab\r\nc"), "a%250Ab%0D%0Ac");
     }
 }

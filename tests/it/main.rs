@@ -17,5 +17,7 @@ mod identity_map;
 mod keeper;
 mod outputs;
 #[cfg(unix)]
+mod pasted;
 mod platforms;
+mod templates;
 mod trust;
