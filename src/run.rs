@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     future::Future,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
@@ -40,7 +40,6 @@ use crate::{
     trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
-use anyhow::Context;
 use clap::Parser;
 
 /// Runs a command line in an environment and says how it ended.
@@ -84,10 +83,8 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
             ExitCode::from(code)
         }
         Err(error) => {
-            ui.error(
-                &error.to_string(),
-                &format!("azfed: error: {}\n", text::one_line(&format!("{error:#}"))),
-            );
+            let fact = format!("the event loop could not be started: {}", text::one_line(&error.to_string()));
+            ui.error(&fact, &format!("azfed: error: {fact}\n"));
             ExitCode::from(1)
         }
     }
@@ -140,11 +137,8 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
 }
 
 /// One thread: there is nothing to do in parallel but waiting.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the event loop could not be started")
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Runs a command; the exit code is the child's, where there is one.

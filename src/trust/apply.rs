@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::{
     clock::Moment,
@@ -96,6 +97,10 @@ impl Error {
                 "your own login needs Managed Identity Contributor on the resource group, and for a role Role Based Access \
                  Control Administrator",
             ),
+            Self::Http(error) => Hints::one(error.hint().unwrap_or(
+                "check that this machine reaches Azure Resource Manager: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA \
+                 (SSL_CERT_FILE)",
+            )),
             Self::TooMany(_) => Hints::one("use another identity, or remove credentials that no job needs"),
             Self::NoRole { .. } => {
                 Hints::one("its name is as `az role definition list --query [].roleName` has it")
@@ -474,7 +479,12 @@ fn refused(what: &str, answer: &Answer) -> Error {
 /// A GUID of these three (RFC 9562, version 5).
 fn assignment_name(principal: &str, definition: &str, scope: &str) -> Uuid {
     let name = format!("{}|{}|{}", principal, definition, scope.trim_end_matches('/')).to_ascii_lowercase();
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(Uuid::NAMESPACE_URL.as_bytes());
+    hash.update(name.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
+    Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
 /// What is so now: who logs in as what.
