@@ -17,7 +17,7 @@ use self::elsewhere::{
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
-        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
+        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, RoleScope, Scope, ServiceConnectionId,
         SubjectClaim, SubscriptionId, TenantId, VariableName,
     },
     trust,
@@ -398,9 +398,9 @@ pub struct ApplyTrust {
     /// Role to assign to the identity
     #[arg(long, value_name = "NAME", requires = "scope")]
     pub role: Option<String>,
-    /// Where, as a resource id: /subscriptions/…
+    /// Where, as a resource id: /subscriptions/…, or a management group's
     #[arg(long, value_name = "RESOURCE-ID", requires = "role")]
-    pub scope: Option<String>,
+    pub scope: Option<RoleScope>,
     /// Do it
     #[arg(long)]
     pub yes: bool,

@@ -24,6 +24,29 @@ pub struct Hint {
     pub lines: Vec<String>,
 }
 
+impl Hint {
+    /// As a log can show it. Where a line would be cut or changed for that, no line is left: half of a command may be
+    /// another command.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let text = text::inert(&self.text);
+        if self.lines.iter().all(|line| text::inert(line) == *line) {
+            return Self { text, lines: self.lines.clone() };
+        }
+        let why = "; by hand, as a log would cut or change what there is to paste";
+        Self { text: format!("{}{why}", text.trim_end_matches(':')), lines: Vec::new() }
+    }
+}
+
+/// What to say in place of a command.
+fn by_hand(fix: &str) -> String {
+    format!(
+        "{}; by hand, as no command can have its values as they are: a log would change them, or az would take one for an option \
+         or a file. A job whose environment, branch or tag has a plain name gets a command",
+        fix.trim_end_matches(':')
+    )
+}
+
 impl Hints {
     /// Nothing to say.
     pub fn none() -> Self {
@@ -239,9 +262,10 @@ impl Error {
         let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
         out.push_str(&self.explanation());
         for hint in self.hints().iter() {
-            let _ = writeln!(out, "azfed: hint: {}", text::inert(&hint.text));
+            let hint = hint.shown();
+            let _ = writeln!(out, "azfed: hint: {}", hint.text);
             for line in &hint.lines {
-                let _ = writeln!(out, "    {}", text::inert(line));
+                let _ = writeln!(out, "    {line}");
             }
         }
         out.push_str(&self.references());
@@ -267,6 +291,11 @@ fn through_token_proxy(error: &Error) -> Hints {
         ),
         error => error.hints(),
     }
+}
+
+/// Whether a command can have what a job presents, as it is.
+fn can_be_pasted(claims: &Claims, audience: &Audience) -> bool {
+    [&claims.iss, &claims.sub, audience.as_str()].into_iter().all(text::is_value)
 }
 
 impl Presented {
@@ -298,14 +327,24 @@ impl Presented {
         self.claims.oid.as_ref() == Some(&self.claims.sub)
     }
 
+    /// How to create the federated credential that this job needs.
+    pub fn create_hints(&self, fix: &str) -> Hints {
+        if !can_be_pasted(&self.claims, &self.audience) {
+            return Hints::one(by_hand(fix));
+        }
+        let lines = self.create_command();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        Hints::with_lines(fix, &lines)
+    }
+
     /// The command that creates the federated credential that this job needs.
-    pub fn create_command(&self) -> Vec<String> {
-        let word = |value: &str| text::shell_word(&text::one_line(value));
+    fn create_command(&self) -> Vec<String> {
+        let word = text::shell_word;
         if self.is_managed_identitys() {
             let parameters = serde_json::json!({
                 "name": "<name>",
-                "issuer": text::one_line(&self.claims.iss),
-                "subject": text::one_line(&self.claims.sub),
+                "issuer": self.claims.iss,
+                "subject": self.claims.sub,
                 "audiences": [self.audience.as_str()],
             });
             return vec![

@@ -6,6 +6,7 @@ use std::{
     fs,
     future::Future,
     io::{self, Read},
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
@@ -40,7 +41,7 @@ use crate::{
     trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
-use clap::Parser;
+use clap::{CommandFactory, Parser, ValueEnum};
 
 /// Runs a command line in an environment and says how it ended.
 pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
@@ -50,7 +51,11 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         Err(error) => return usage(&error, arguments, env),
     };
     let mask_stream = match &args.command {
-        Command::Login(login) if writes_commands(config::output(login.output, env)) => MaskStream::Stdout,
+        Command::Login(login)
+            if writes_commands(config::output(login.output, env)) && !stdout_is_discarded() =>
+        {
+            MaskStream::Stdout
+        }
         _ => MaskStream::Stderr,
     };
     let asked = env.get(names::github::RUNNER_DEBUG) == Some("1")
@@ -62,32 +67,39 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         mask_stream,
         stamped: matches!(args.command, Command::Keep(_)),
     });
-    let outcome = runtime().map(|runtime| {
-        runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui)))
-    });
-    match outcome {
-        Ok(Ok(code)) => ExitCode::from(code),
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let runtime = runtime()?;
+        Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui))))
+    }));
+    let (code, headline, rendered) = match outcome {
+        Ok(Ok(Ok(code))) => return ExitCode::from(code),
+        Ok(Ok(Err(error))) => (error.exit_code(), error.to_string(), error.render()),
+        // what happened has been said; that the login failed has not
+        Err(_) => {
+            (101, "this is a bug in azfed".to_owned(), "azfed: error: this is a bug in azfed\n".to_owned())
+        }
         Ok(Err(error)) => {
-            let code = error.exit_code();
-            let rendered = error.render();
-            ui.error(&error.to_string(), &rendered);
-            if let Command::Login(login) = &args.command {
-                let output = config::output(login.output, env);
-                if output == Output::Github
-                    && let Err(error) = github::summarise(env, &github::failure_summary(&rendered))
-                {
-                    ui.debug(&format!("the job's summary could not be written: {error}"));
-                }
-                sink::write_failure(output, code);
-            }
-            ExitCode::from(code)
-        }
-        Err(error) => {
+            let error: io::Error = error;
             let fact = format!("the event loop could not be started: {}", text::one_line(&error.to_string()));
-            ui.error(&fact, &format!("azfed: error: {fact}\n"));
-            ExitCode::from(1)
+            let rendered = format!("azfed: error: {fact}\n");
+            (1, fact, rendered)
         }
+    };
+    let output = match &args.command {
+        Command::Login(login) => Some(config::output(login.output, env)),
+        _ => None,
+    };
+    // what `eval` reads comes first: whatever becomes of the message, the job must not go on
+    if let Some(output) = output {
+        sink::write_failure(output, code);
     }
+    ui.error(&headline, &rendered);
+    if output == Some(Output::Github)
+        && let Err(error) = github::summarise(env, &github::failure_summary(&rendered))
+    {
+        ui.debug(&format!("the job's summary could not be written: {error}"));
+    }
+    ExitCode::from(code)
 }
 
 /// No other process of this user may look into this one's memory or environment, and a crash leaves no core file
@@ -101,6 +113,25 @@ fn hide_memory() {
     }
 }
 
+/// Whether stdout leads nowhere, `/dev/null` or closed, which the standard library makes the same: a mask command must go
+/// where a runner reads it.
+fn stdout_is_discarded() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::{
+            fd::AsFd,
+            unix::fs::{FileTypeExt, MetadataExt},
+        };
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(fs::File::from);
+        let (stdout, null) = (stdout.and_then(|stdout| stdout.metadata()), fs::metadata("/dev/null"));
+        stdout.is_ok_and(|stdout| {
+            stdout.file_type().is_char_device() && null.is_ok_and(|null| null.rdev() == stdout.rdev())
+        })
+    }
+    #[cfg(not(unix))]
+    false
+}
+
 /// Whether stdout is read by the runner, and by nobody else.
 fn writes_commands(output: Output) -> bool {
     matches!(output, Output::Github | Output::AzureDevops)
@@ -112,6 +143,9 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         // a reader that went away has what it wanted
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    if let Some(output) = form_of_failed_login(arguments, env) {
+        sink::write_failure(output, 2);
     }
     let rendered = error.render().to_string();
     let lines = rendered.lines().map(|line| {
@@ -127,13 +161,34 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         stamped: false,
     };
     ui.error(rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: "), &rendered);
-    let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
-    let is_login = words.iter().find(|word| !word.starts_with('-')) == Some(&"login");
-    let named = words.iter().any(|word| word.starts_with("--output"));
-    if is_login && !named {
-        sink::write_failure(config::output(Output::Auto, env), 2);
-    }
     ExitCode::from(2)
+}
+
+/// The form that the output of a login should have had whose command line is wrong; nothing where it is another command's.
+/// A command that is none, and a form that is none, may be what a login was meant to be.
+fn form_of_failed_login(arguments: &[OsString], env: &Env) -> Option<Output> {
+    let words: Vec<_> = arguments.iter().skip(1).map(|argument| argument.to_string_lossy()).collect();
+    let mut words: Vec<&str> = words.iter().map(AsRef::as_ref).take_while(|word| *word != "--").collect();
+    let command = Args::command();
+    let commands = command.get_subcommands().map(clap::Command::get_name);
+    let is_value = |position: usize| position > 0 && words[position - 1] == "--output";
+    let position = |name| (0..words.len()).find(|position| words[*position] == name && !is_value(*position));
+    let named = commands.filter_map(position).min();
+    if words.is_empty() || named.is_some_and(|named| words[named] != "login") {
+        return None;
+    }
+    // a flag without its value
+    words.push("");
+    let mut forms = words.windows(2).filter_map(|pair| match pair[0].strip_prefix("--output")? {
+        "" => Some(pair[1]),
+        value => value.strip_prefix('='),
+    });
+    let form = match (forms.next(), forms.next()) {
+        (None, _) => Output::Auto,
+        (Some(form), None) => Output::from_str(form, false).unwrap_or(Output::Sh),
+        (Some(_), Some(_)) => Output::Sh,
+    };
+    Some(config::output(form, env))
 }
 
 /// One thread: there is nothing to do in parallel but waiting.
@@ -144,7 +199,7 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 /// Runs a command; the exit code is the child's, where there is one.
 async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     match command {
-        Command::Login(args) => interruptible(login(args, env, ui)).await?,
+        Command::Login(args) => Box::pin(interruptible(login(args, env, ui))).await?,
         Command::Exec(args) => return exec(args, env, ui).await,
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
@@ -241,10 +296,11 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     directory.write(&plan.files)?;
     let facts = Facts { login: &login, granted: &granted, directory: directory.path() };
     let process = keeper.as_ref().map(|keeper| keeper.pid);
+    sink::write(&plan, &facts, env)?;
+    // the last word: a login that is killed before it has told anybody is not renewed
     if let Some(keeper) = keeper {
         keeper.stay().await?;
     }
-    sink::write(&plan, &facts, env)?;
     if login.output == Output::Github
         && let Err(error) = github::summarise(env, &github::success_summary(&facts))
     {
@@ -413,6 +469,7 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let endpoints =
         if args.endpoints { Some(Endpoints::open().await.map_err(Error::Endpoints)?) } else { None };
     if !keeper::answer(endpoints.as_ref().map(Endpoints::address))? {
+        keeper::give_up(&kept);
         return Ok(());
     }
     let allowed = args.allowed.clone();
@@ -484,10 +541,8 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
 /// Hides what opens the endpoints in the job's log.
 fn mask_keys(address: &Address, ui: &Ui) -> Result<(), Error> {
     let keys = address.keys();
-    for key in [&keys.identity, &keys.oidc, &keys.path] {
-        ui.mask(key).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
-    }
-    Ok(())
+    ui.mask(&[&keys.identity, &keys.oidc, &keys.path])
+        .map_err(|error| Error::Platform(platform::Error::Mask(error)))
 }
 
 async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
@@ -636,7 +691,7 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
         role: args.role.clone().zip(args.scope.clone()),
     };
     let token = apply::operators_token(resource.resource()).await?;
-    ui.mask(&token).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
+    ui.mask(&[&token]).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
     let http = Http::new(env, [&base])?;
     let manager = apply::ResourceManager::new(base, &http, token, ui)?;
     let plan = manager.plan(&wanted).await?;
@@ -645,7 +700,7 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
         ui.info("nothing was changed: say `--yes` to go on");
         return Ok(0);
     }
-    let ids = manager.apply(plan).await?;
+    let ids = manager.apply(plan, &wanted).await?;
     let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
     sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
     Ok(0)
@@ -663,6 +718,12 @@ fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {
             ui.warning(&format!(
                 "the process that kept this login fresh had ended before; the end of its log: {last_words}"
             ));
+        }
+        if removed.still_there {
+            ui.warning(
+                "a process still holds the lock of this login's background process, and did not end: nothing is on disk any \
+                 more, but it may have a token in memory",
+            );
         }
     }
     Ok(())

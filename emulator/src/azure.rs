@@ -219,7 +219,7 @@ fn authorisation(request: &Request, path: &str, world: &World) -> Option<Answer>
     let (scope, rest) = path.split_once("/providers/microsoft.authorization/")?;
     if rest == "roledefinitions" {
         let known = request.query("$filter") == Some("roleName eq 'Reader'");
-        let reader = json!({ "id": format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7") });
+        let reader = json!({ "id": format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7"), "properties": { "roleName": "Reader" } });
         return Some(json(200, &json!({ "value": if known { vec![reader] } else { Vec::new() } })));
     }
     rest.strip_prefix("roleassignments/")?;

@@ -132,7 +132,6 @@ impl Tunnel {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic in a test is how it fails")]
 mod tests {
     use super::*;
 

@@ -148,6 +148,11 @@ class AzureDevOps(Runner):
     def __init__(self, *arguments, **job):
         super().__init__(*arguments, **job)
         self.secret_variables = {}
+        self.prepended = []
+
+    def base(self):
+        base = super().base()
+        return {**base, "PATH": ":".join([*reversed(self.prepended), base["PATH"]])}
 
     def login_step(self):
         own = {"AGENT_TEMPDIRECTORY": self.temp, "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID": self.emulator.world["connection"]}
@@ -174,6 +179,8 @@ class AzureDevOps(Runner):
                     self.secret_variables[name] = value
                 else:
                     self.handed_over[name] = value
+            elif (area, event) == ("task", "prependpath"):
+                self.prepended.append(value)
             else:
                 assert (area, event) == ("task", "logissue"), f"unexpected command {line!r}"
 

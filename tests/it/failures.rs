@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azfed_emulator::{Action, Fault, JobOverrides, Platform, world};
+use azfed_emulator::{Action, Fault, Host, JobOverrides, Platform, Spelling, world};
 
 use crate::harness::{Job, assert_shown};
 
@@ -248,7 +248,10 @@ fn without_repetition(shown: &str) -> String {
         } else {
             line.ends_with("<secret>") && lines.contains(&line)
         };
-        if !repeated {
+        if repeated {
+            // the one that goes before a mask command
+            lines.pop_if(|before| line.starts_with("::") && before.is_empty());
+        } else {
             lines.push(line);
         }
     }
@@ -373,4 +376,171 @@ fn each_of_entras_codes_gives_its_fix() {
     }
     assert!(job.left_in_temp().is_empty());
     assert_shown!("every_code", job.stable(&shown));
+}
+
+/// A server that repeats what it was sent, in each field that is shown and in each spelling: to the job's log goes none of
+/// it.
+#[test]
+fn what_a_server_repeats_is_not_shown() {
+    let jobs: [(fn() -> Job, &str, &[&[&str]]); 6] = [
+        (|| Job::new(Github), "entra.token", &[&["login"], &["token"], &["doctor"], &["exec", "--", "true"]]),
+        (|| Job::new(Gitlab), "entra.token", &[&["login"], &["token"]]),
+        (|| Job::new(Github), "github.assertion", &[&["login"], &["assertion"], &["doctor"]]),
+        (|| Job::new(AzureDevops), "azure-devops.assertion", &[&["login"], &["assertion"]]),
+        (|| Job::on(Host::AppService), "app-service", &[&["login"], &["token"]]),
+        (|| Job::on(Host::AzureMl), "azure-ml", &[&["token"]]),
+    ];
+    for (job, kind, commands) in jobs {
+        let job = job();
+        for spelling in Spelling::ALL {
+            for status in [400, 503] {
+                if status == 503 && spelling != Spelling::Form {
+                    continue;
+                }
+                job.emulator.reset();
+                job.fault(kind, 0, Action::Echo { status, spelling });
+                for command in commands {
+                    let outcome = job.run(&[&["-v"], *command, &["--timeout", "1"]].concat());
+                    let what = format!("{kind} {spelling:?} {status} {command:?}: {}", outcome.all());
+                    assert_ne!(outcome.code, Some(0), "{what}");
+                    assert!(outcome.all().contains('…'), "{what}");
+                    assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new(), "{what}");
+                    let summary = job.read("GITHUB_STEP_SUMMARY");
+                    assert_eq!(job.leaks(&summary), Vec::<String>::new(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// The same of Azure Resource Manager, with the access token of the job or of an operator.
+#[test]
+fn what_azure_resource_manager_repeats_is_not_shown() {
+    let mut job = Job::new(Github);
+    let token = job.emulator.operator_token();
+    job.az_with(&token);
+    fs::write(job.path("credentials.json"), "[]").unwrap();
+    let base = job.emulator.http_url();
+    let of_operator =
+        ["--subscription-id", world::SUBSCRIPTION, "--resource-group", "contoso-prod", "--identity", "x"];
+    for spelling in Spelling::ALL {
+        job.emulator.reset();
+        job.fault("arm", 0, Action::Echo { status: 403, spelling });
+        for command in [
+            &["doctor", "--with-arm"][..],
+            &["doctor"],
+            &[&["trust", "apply", "credentials.json"], &of_operator[..]].concat(),
+        ] {
+            let outcome = job.run(&[command, &["--resource-manager", &base]].concat());
+            let what = format!("{spelling:?} {command:?}: {}", outcome.all());
+            assert!(outcome.all().contains('…'), "{what}");
+            assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new(), "{what}");
+        }
+    }
+}
+
+/// A login that failed must not let `eval` go on, whatever is wrong with its command line, and wherever its words go.
+#[cfg(unix)]
+#[test]
+fn a_login_that_failed_ends_the_script() {
+    let mut job = Job::new(Gitlab);
+    for (login, code) in [
+        ("login --output sh --client-id not-a-guid", 2),
+        ("login --output=sh --bogus", 2),
+        ("login --bogus --output sh", 2),
+        ("--output sh login", 2),
+        ("-v --output token login", 2),
+        ("login --output", 2),
+        ("login --output nonsense", 2),
+        ("login --output sh --output sh", 2),
+        ("login --bogus", 2),
+        ("lgoin --output sh", 2),
+        ("login --output \"$(printf '\\377')\"", 2),
+        ("login --bogus 2>/dev/full", 2),
+        ("login --bogus 2>&-", 2),
+        ("login --client-id 77777777-7777-4777-8777-777777777777", 4),
+        ("login --client-id 77777777-7777-4777-8777-777777777777 2>/dev/full", 4),
+        ("login --client-id 77777777-7777-4777-8777-777777777777 2>&-", 4),
+    ] {
+        let outcome = job.sh(&format!("set -e; eval \"$(azfed {login})\"; echo the job goes on"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(code), ""), "{login}: {}", outcome.stderr);
+    }
+    for (form, text) in [
+        ("powershell", "throw 'azfed login failed with exit code 2'\n"),
+        ("fish", "false\n"),
+        ("json", ""),
+        ("dotenv", ""),
+        ("github", ""),
+    ] {
+        let outcome = job.run(&["login", "--bogus", "--output", form]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), text), "{form}");
+    }
+    // what is for nobody's eval is no failed login's
+    for other in
+        [&["token", "--output", "sh"][..], &["exec", "--bogus", "--", "login"], &["trust", "login"], &[]]
+    {
+        assert_eq!(job.run(other).stdout, "", "{other:?}");
+    }
+    job.set("GITLAB_CI", "");
+    job.set("GITHUB_ACTIONS", "true");
+    assert_eq!(job.run(&["login", "--bogus"]).stdout, "", "the runner reads no shell");
+}
+
+/// The exit code is the command's, whatever becomes of its words.
+#[cfg(unix)]
+#[test]
+fn no_exit_code_depends_on_stderr() {
+    let job = Job::new(Gitlab);
+    for (command, code) in [
+        ("token", 0),
+        ("token --bogus", 2),
+        ("token --client-id 77777777-7777-4777-8777-777777777777", 4),
+        ("assertion", 0),
+        ("login -v", 0),
+        ("logout", 0),
+        ("doctor --client-id 77777777-7777-4777-8777-777777777777", 4),
+        ("trust github --bogus", 2),
+        ("exec -- sh -c 'exit 7'", 7),
+        ("exec -- no-such-command", 127),
+        ("--version", 0),
+        ("", 2),
+    ] {
+        for stderr in ["2>/dev/full", "2>&-", "2>/dev/null", "2>&1 >&- | true; exit $?"] {
+            let broken = stderr.contains('|');
+            let script = if broken {
+                format!(
+                    "{{ azfed {command} >/dev/null; echo $? >code; }} 2>&1 | true; read code <code; exit $code"
+                )
+            } else {
+                format!("azfed {command} {stderr} >/dev/null")
+            };
+            let outcome = job.sh(&script);
+            assert_eq!(outcome.code, Some(code), "{command} {stderr}: {}", outcome.stderr);
+        }
+    }
+    // a secret that cannot be masked is not handed out
+    let job = Job::new(Github);
+    for command in ["token", "exec -- true"] {
+        let outcome = job.sh(&format!("azfed {command} 2>/dev/full"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{command}");
+    }
+}
+
+/// A reader of stdout that has gone, or a full disk, is an error of its own, and no signal or panic.
+#[cfg(unix)]
+#[test]
+fn an_output_that_cannot_be_written_fails() {
+    let job = Job::new(Gitlab);
+    for command in
+        ["login", "token", "assertion", "doctor", "trust github --repo contoso/infra --branch main"]
+    {
+        let outcome = job.sh(&format!("azfed {command} >/dev/full"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{command}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.starts_with("azfed: error: stdout could not be written: "),
+            "{}",
+            outcome.stderr
+        );
+    }
+    assert!(job.left_in_temp().is_empty());
 }

@@ -16,5 +16,6 @@ mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod outputs;
+#[cfg(unix)]
 mod platforms;
 mod trust;

@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 import zipfile
 
+import yaml
 from clients import Clients, check_az, check_terraform
 from emulator import CONNECTION, IDENTITY, SUBSCRIPTION, TENANT
 from github import contents
-from harness import REPOSITORY, case, secrets_in
+from harness import REPOSITORY, case, documented, secrets_in
 from runners import AzureDevOps, execute, is_alive
 
 TASK = os.path.join(REPOSITORY, "azure-pipelines", "tasks", "AzureFederatedLoginV1")
@@ -107,6 +108,48 @@ def azure_devops_the_task_as_the_agent_runs_it(context):
     assert agent.result == ("Succeeded", "") and "azfed: removed " in cleaned.stderr, cleaned.show()
     left = [name for name in os.listdir(agent.temp) if not name.startswith(("azfed-binary-", ".task"))]
     assert left == [], left
+
+
+def script_step(agent, step):
+    """A step of the pipeline that is a script, with what it maps."""
+    mapped = {name: {"$(System.AccessToken)": agent.platform_environment["SYSTEM_ACCESSTOKEN"]}[value] for name, value in step["env"].items()}
+    return execute(["bash", "-c", step["script"]], {**agent.later_step(), **mapped}, cwd=agent.workspace)
+
+
+IDS = {"service_connection_id": CONNECTION, "client_id": IDENTITY, "tenant_id": TENANT}
+
+
+@case
+def azure_devops_later_steps_run_azfed(context):
+    """What docs/azure-devops.md and docs/doctor.md say, step for step."""
+    task = packed_task(context, contents(context.azfed))
+    agent = Agent(context, task)
+    done = agent.node("index.js")
+    assert agent.result == ("Succeeded", ""), done.show()
+    (directory,) = agent.prepended
+    assert os.listdir(directory) == ["azfed"] and os.path.dirname(directory) == agent.temp, directory
+    (step,) = yaml.safe_load(documented("azure-devops.md", "azfed exec"))
+    step["script"] = step["script"].replace("terraform apply -auto-approve", "sh -c 'echo endpoint $IDENTITY_ENDPOINT'")
+    done = script_step(agent, step)
+    assert done.code == 0 and "endpoint http://127.0.0.1:" in done.stdout, done.show()
+    assert not secrets_in(context.emulator, agent.visible(done))
+    agent.node("cleanup.js")
+    # the login fails, and the next step says why
+    for name in ("azure-devops.md", "doctor.md"):
+        agent = Agent(context, task, subject="sc://contoso/infra/other")
+        agent.node("index.js")
+        assert agent.result[0] == "Failed" and agent.handed_over == {}
+        step = yaml.safe_load(documented(name, "condition: failed()", **IDS))[-1]
+        assert step["condition"] == "failed()"
+        step["script"] += " --resource-manager " + context.emulator.world["http"]
+        done = script_step(agent, step)
+        assert done.code == 4 and "failed   exchange" in done.stdout and "sc://contoso/infra/other" in done.stdout, done.show()
+        assert not secrets_in(context.emulator, agent.visible(done))
+    # a binary of the user's own is where the user has put it
+    agent = Agent(context, task)
+    done = agent.node("index.js", AZFED_BINARY=context.azfed)
+    assert agent.result == ("Succeeded", "") and agent.prepended == [], done.show()
+    agent.node("cleanup.js")
 
 
 @case
@@ -238,8 +281,6 @@ def azure_devops_the_extension_is_packed(context):
 @case
 def azure_devops_the_template_names_what_it_runs(context):
     """The step template's script, run as AzureCLI@2 runs an inline script: with that task's variables."""
-    import yaml
-
     with open(os.path.join(REPOSITORY, "azure-pipelines", "templates", "azure-login.yml"), encoding="utf-8") as file:
         (step,) = yaml.safe_load(file)["steps"]
     assert step["task"] == "AzureCLI@2" and step["env"]["SYSTEM_ACCESSTOKEN"] == "$(System.AccessToken)"
@@ -254,9 +295,24 @@ def azure_devops_the_template_names_what_it_runs(context):
     environment = {**agent.login_step(), "PATH": stub + ":/usr/bin:/bin", "AZFED_BINARY": context.azfed, "AZFED_FOR": "terraform,az,sdk",
                    "AZFED_SCOPES": "https://management.azure.com https://vault.azure.net", "AZURESUBSCRIPTION_CLIENT_ID": IDENTITY,
                    "AZURESUBSCRIPTION_TENANT_ID": TENANT}
+    odd = os.path.join(agent.directory, "100%;]")
+    os.makedirs(odd)
+    shutil.copy2(context.azfed, os.path.join(odd, "azfed"))
+    environment["AZFED_BINARY"] = os.path.join(odd, "azfed")
     outcome = execute(["bash", file.name], environment, cwd=agent.workspace)
     assert outcome.code == 0, outcome.show()
     agent.take(outcome)
     assert agent.handed_over["ARM_SUBSCRIPTION_ID"] == SUBSCRIPTION
+    assert agent.prepended == [odd], agent.prepended
+    (step,) = yaml.safe_load(documented("azure-devops.md", "azfed exec"))
+    step["script"] = step["script"].replace("terraform apply -auto-approve", "true")
+    done = script_step(agent, step)
+    assert done.code == 0, done.show()
+    # one that is on the PATH already stays in its place; and it is found where the login fails
+    failed = {**environment, "PATH": odd + ":" + environment["PATH"], "AZURESUBSCRIPTION_CLIENT_ID": "x"}
+    outcome = execute(["bash", file.name], failed, cwd=agent.workspace)
+    assert outcome.code == 2 and "prependpath" not in outcome.stdout, outcome.show()
+    outcome = execute(["bash", file.name], {**failed, "PATH": environment["PATH"]}, cwd=agent.workspace)
+    assert outcome.code == 2 and "##vso[task.prependpath]" in outcome.stdout, outcome.show()
     check_terraform(Clients(context.tools), agent)
     assert subprocess.run([context.azfed, "logout"], env=agent.later_step(), capture_output=True).returncode == 0

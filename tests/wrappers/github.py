@@ -6,8 +6,9 @@ import shutil
 import stat
 import subprocess
 
+import yaml
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
-from harness import REPOSITORY, case, secrets_in
+from harness import REPOSITORY, case, documented, secrets_in
 from mirror import Mirror
 from runners import execute, is_alive
 
@@ -148,6 +149,32 @@ def github_a_file_without_the_right_checksum_is_not_run(context):
     assert done.code == 1 and "could not be downloaded" in done.stdout, done.show()
     done = step.main()
     assert done.code == 1 and "set download-url" in done.stdout, done.show()
+
+
+@case
+def github_later_steps_run_azfed(context):
+    """What docs/github.md and docs/doctor.md say, step for step."""
+    binary = contents(context.azfed)
+    table = [(hashlib.sha256(binary).hexdigest(), FILE.removeprefix("v"))]
+    for name in ("github.md", "doctor.md"):
+        step = Step(context, checkout(context, table))
+        step.environment.update(context.emulator.environment("github", subject="repo:contoso/infra:ref:refs/heads/other"))
+        with Mirror({f"/{FILE}": binary}) as mirror:
+            done = step.main(**{"INPUT_DOWNLOAD-URL": mirror.url})
+        assert done.code == 4, done.show()
+        added = contents(step.files["GITHUB_PATH"]).decode().strip()
+        documented_step = yaml.safe_load(documented(name, "if: failure()"))[-1]
+        assert documented_step["if"] == "failure()"
+        script = documented_step["run"].replace("${{ vars.AZURE_CLIENT_ID }}", IDENTITY).replace("${{ vars.AZURE_TENANT_ID }}", TENANT)
+        environment = {**step.environment, "PATH": f"{added}:/usr/bin:/bin"}
+        done = execute(["bash", "-e", "-c", script + " --resource-manager " + context.emulator.world["http"]], environment)
+        assert done.code == 4 and "failed   exchange" in done.stdout and "refs/heads/other" in done.stdout, done.show()
+        assert not secrets_in(context.emulator, done.stdout + visible(done.stderr))
+
+
+def visible(log):
+    """The log as the runner shows it: less its mask commands, at the start of a line."""
+    return "\n".join(line for line in log.splitlines() if not line.startswith("::add-mask::"))
 
 
 @case

@@ -10,7 +10,7 @@ import subprocess
 import yaml
 from emulator import IDENTITY, SUBSCRIPTION, TENANT
 from github import STATE, contents
-from harness import REPOSITORY, case, secrets_in
+from harness import REPOSITORY, case, documented, secrets_in
 from mirror import Mirror
 from runners import execute
 
@@ -201,7 +201,14 @@ def gitlab_a_pipeline_in_gitlab_ci_local(context):
     directory = context.directory()
     os.makedirs(os.path.join(directory, "templates"))
     shutil.copy(TEMPLATE, os.path.join(directory, "templates"))
-    for name, content in ((".gitlab-ci.yml", PIPELINE), ("main.tf", STATE.replace("act", "gitlab"))):
+    fails = documented("gitlab.md", '"$azfed_binary" doctor')
+    assert fails == documented("doctor.md", '"$azfed_binary" doctor')
+    for given, taken in (("deploy:", "fails:"), ("terraform apply -auto-approve", "exit 1"),
+                         (" doctor ", f" doctor --resource-manager {context.emulator.world['http']} ")):
+        assert given in fails
+        fails = fails.replace(given, taken)
+    pipeline = f"{PIPELINE}\n{fails}"
+    for name, content in ((".gitlab-ci.yml", pipeline), ("main.tf", STATE.replace("act", "gitlab"))):
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(content)
     for command in (["init", "-q", "-b", "main"], ["remote", "add", "origin", "git@gitlab.example.com:contoso/infra.git"], ["add", "-A"],
@@ -226,6 +233,10 @@ def gitlab_a_pipeline_in_gitlab_ci_local(context):
             assert line in done.stdout, f"{line}\n{done.show()}"
         assert not secrets_in(context.emulator, done.stdout + done.stderr)
         assert "azfed: removed " in done.stdout + done.stderr, done.show()
+    done = execute([*command, "fails"], {"PATH": path, "HOME": home}, cwd=directory, timeout=300)
+    said = done.stdout + done.stderr
+    assert done.code != 0 and "ok       exchange" in said and "azfed: removed " in said, done.show()
+    assert not secrets_in(context.emulator, said)
     assert os.listdir(temp) == []
     listed = execute([*command, "--preview"], {"PATH": path, "HOME": home}, cwd=directory)
     assert "api://AzureADTokenExchange\n" in listed.stdout.replace('"', "").replace("'", ""), listed.show()
