@@ -271,7 +271,7 @@ impl Examination<'_> {
             }
             return false;
         };
-        let resolved = self.resolve(endpoint).await;
+        let resolved = self.resolve(http, endpoint).await;
         let is_resolved = resolved.status() != Status::Failed;
         report.push(resolved);
         if !is_resolved {
@@ -305,9 +305,9 @@ impl Examination<'_> {
         is_connected
     }
 
-    async fn resolve(&self, endpoint: &Endpoint) -> Step {
+    async fn resolve(&self, http: &Http, endpoint: &Endpoint) -> Step {
         let id = "dns";
-        if let Some(proxy) = http::proxy_for(endpoint) {
+        if let Ok(Some(proxy)) = http.proxy_for(endpoint) {
             return Step::skipped(id, &format!("not tried: the proxy {proxy} resolves names"));
         }
         let (host, port) = endpoint.address();
@@ -613,6 +613,9 @@ fn connected(endpoint: &Endpoint, error: Option<&http::Error>) -> Step {
             error @ (http::Error::Certificate { .. } | http::Error::Tls(_) | http::Error::NoRoots { .. }),
         ) => Step::failed(id, &format!("the certificate is not trusted: {error}"), 5)
             .hint(http::CERTIFICATE_HINT),
+        Some(error @ http::Error::ProxyLogin { .. }) => {
+            Step::failed(id, &format!("no connection to {error}"), 5).hint(error.hint().unwrap_or_default())
+        }
         Some(error @ (http::Error::Transport { .. } | http::Error::Unreachable { .. })) => {
             Step::failed(id, &format!("no connection to {error}"), 5)
                 .hint("check the proxy (HTTPS_PROXY, NO_PROXY), the firewall, and `--authority-host`")

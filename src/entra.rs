@@ -212,7 +212,9 @@ impl Error {
     pub fn hints(&self, presented: &Presented) -> Hints {
         let Some(refusal) = self.refusal() else {
             return match self {
-                Self::Http(http::Error::Certificate { .. }) => Hints::one(http::CERTIFICATE_HINT),
+                Self::Http(error) if error.hint().is_some() => {
+                    error.hint().map_or_else(Hints::none, Hints::one)
+                }
                 Self::Http(http::Error::Redirected { .. }) => {
                     Hints::one("check `--authority-host`: Entra's token endpoint does not redirect")
                 }

@@ -170,13 +170,14 @@ impl Error {
             Self::Platform(platform::Error::Contradiction(_) | platform::Error::Several(_)) => 2,
             Self::Platform(platform::Error::Variable { .. } | platform::Error::AzureDevOpsNoConnection) => 2,
             Self::Platform(platform::Error::File { .. } | platform::Error::VariableUnset(_)) => 2,
+            Self::Platform(platform::Error::Http { source: http::Error::Proxy { .. }, .. }) => 2,
             Self::Platform(platform::Error::Mask(_)) => 1,
             Self::Platform(platform::Error::ManagedIdentity(error)) => error.exit_code(),
             Self::Platform(platform::Error::Certificates { .. }) => 2,
             Self::Between(error) | Self::TokenProxy(error) => error.exit_code(),
             Self::Platform(error) if error.is_network() => 5,
             Self::Platform(_) => 3,
-            Self::Http(http::Error::NoRoots { .. }) => 2,
+            Self::Http(http::Error::NoRoots { .. } | http::Error::Proxy { .. }) => 2,
             Self::Http(http::Error::Tls(_)) => 1,
             Self::Http(_) | Self::Deadline { .. } => 5,
             Self::Entra { source, .. } => {
@@ -191,6 +192,7 @@ impl Error {
             {
                 4
             }
+            Self::Apply(apply::Error::Http(http::Error::Proxy { .. })) => 2,
             Self::Apply(error) if error.is_network() => 5,
             Self::Apply(apply::Error::Operator(_)) => 3,
             Self::Apply(_) => 2,
@@ -208,10 +210,7 @@ impl Error {
         match self {
             Self::Config(error) => error.hints(),
             Self::Platform(error) => error.hints(),
-            Self::Http(http::Error::NoRoots { .. }) => {
-                Hints::one("unset the variable to use the system's certificates, or name a PEM file")
-            }
-            Self::Http(_) => Hints::none(),
+            Self::Http(error) => error.hint().map_or_else(Hints::none, Hints::one),
             Self::TokenProxy(error) => through_token_proxy(error),
             Self::Entra { source, presented } => source.hints(presented),
             Self::State(error) => error.hints(),

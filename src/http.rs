@@ -1,6 +1,7 @@
 //! The one HTTP client: roots, proxies, time limits, no redirects, a size cap, errors without URLs.
 
 mod pinned;
+mod proxy;
 mod request;
 
 use std::{
@@ -15,7 +16,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{
     Client, ClientBuilder, Method,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -29,6 +29,7 @@ use rustls::{
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::proxy::{Proxies, Tunnel};
 pub use self::{pinned::Thumbprint, request::Request};
 use crate::{
     env::{Env, names},
@@ -94,6 +95,24 @@ pub enum Error {
         /// Host and port.
         host: String,
     },
+    /// A variable that names no proxy to use.
+    #[error("{variable} {problem}")]
+    Proxy {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The proxy's own 407.
+    #[error("{host} through the proxy {proxy}: {said} (407)")]
+    ProxyLogin {
+        /// Host and port.
+        host: String,
+        /// Host and port of the proxy.
+        proxy: String,
+        /// What that means.
+        said: &'static str,
+    },
     /// A redirect: never followed with a credential in hand.
     #[error("{host} redirected the request ({status}) to {target}, and a credential is never sent on")]
     Redirected {
@@ -114,7 +133,26 @@ impl Error {
 
     /// Whether this is the network's fault.
     pub fn is_network(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Certificate { .. })
+        self.is_transient() || matches!(self, Self::Certificate { .. } | Self::ProxyLogin { .. })
+    }
+
+    /// The next step, where it is the same whoever was asked.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRoots { .. } => {
+                Some("unset the variable to use the system's certificates, or name a PEM file")
+            }
+            Self::Certificate { .. } => Some(CERTIFICATE_HINT),
+            Self::Proxy { .. } => Some(
+                "name an HTTP proxy in HTTPS_PROXY: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with both \
+                 percent-encoded",
+            ),
+            Self::ProxyLogin { .. } => Some(
+                "give the proxy's user and password in HTTPS_PROXY, from a secret of the pipeline: \
+                 http://USER:PASSWORD@HOST:PORT, both percent-encoded",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -148,6 +186,8 @@ pub struct Channel {
     park: Arc<AtomicBool>,
     /// The `Host` header, where it is not the URL's host.
     host: Option<HeaderValue>,
+    /// What may stand between here and the server.
+    proxies: Option<Arc<Proxies>>,
 }
 
 /// Makes channels that share one TLS configuration.
@@ -155,6 +195,7 @@ pub struct Channel {
 pub struct Http {
     tls: ClientConfig,
     tls_without_roots: bool,
+    proxies: Arc<Proxies>,
 }
 
 impl Http {
@@ -163,7 +204,7 @@ impl Http {
         let needed = endpoints.into_iter().any(Endpoint::is_https);
         let roots = if needed { roots(env)? } else { RootCertStore::empty() };
         let tls = tls()?.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { tls, tls_without_roots: !needed })
+        Ok(Self { tls, tls_without_roots: !needed, proxies: Arc::new(Proxies::of(env)) })
     }
 
     /// A channel to one endpoint.
@@ -173,7 +214,17 @@ impl Http {
             "endpoint was not named to Http::new"
         );
         let builder = builder(self.tls.clone(), CONNECT_TIMEOUT);
-        open(if endpoint.is_local() { builder.no_proxy() } else { builder })
+        if endpoint.is_local() {
+            return open(builder.no_proxy());
+        }
+        self.proxy_for(endpoint)?;
+        let channel = open(self.proxies.apply(builder))?;
+        Ok(Channel { proxies: Some(Arc::clone(&self.proxies)), ..channel })
+    }
+
+    /// The proxy that requests to an endpoint go through, host and port.
+    pub fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<String>, Error> {
+        self.proxies.of_endpoint(endpoint)
     }
 }
 
@@ -256,7 +307,7 @@ fn open(builder: ClientBuilder) -> Result<Channel, Error> {
     let park = Arc::new(AtomicBool::new(false));
     let builder = builder.connector_layer(ParkLayer { park: Arc::clone(&park), slot: Arc::default() });
     let client = builder.build().map_err(|error| Error::Tls(reason(&error)))?;
-    Ok(Channel { client, park, host: None })
+    Ok(Channel { client, park, host: None, proxies: None })
 }
 
 impl Channel {
@@ -292,19 +343,39 @@ impl Channel {
         self.park.store(false, Ordering::Relaxed);
     }
 
+    /// What went wrong, and between here and whom.
+    fn failure(&self, endpoint: &Endpoint, error: &reqwest::Error) -> Error {
+        let (mut host, mut reason) = (endpoint.host(), reason(error));
+        let proxy = self.proxies.as_ref().and_then(|proxies| proxies.of_endpoint(endpoint).ok().flatten());
+        if let Some(proxy) = proxy {
+            match Tunnel::of(&reason) {
+                Some(Tunnel::WantsLogin) => {
+                    let has_login = self.proxies.as_ref().is_some_and(|proxies| proxies.has_login(endpoint));
+                    let said = if has_login {
+                        "it does not take the user and the password that it was given"
+                    } else {
+                        "it wants a user and a password"
+                    };
+                    return Error::ProxyLogin { host, proxy, said };
+                }
+                Some(Tunnel::Failed(said)) => reason = said,
+                None => {}
+            }
+            host = format!("{host} through the proxy {proxy}");
+        }
+        if is_certificate(error) {
+            Error::Certificate { host, reason }
+        } else if error.is_connect() {
+            Error::Unreachable { host, reason }
+        } else {
+            Error::Transport { host, reason }
+        }
+    }
+
     /// Sends a request and reads its answer, less the secrets that the request carried.
     pub async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<Answer, Error> {
         let host = || endpoint.host();
-        let transport = |error: reqwest::Error| {
-            let (host, reason) = (host(), reason(&error));
-            if is_certificate(&error) {
-                Error::Certificate { host, reason }
-            } else if error.is_connect() {
-                Error::Unreachable { host, reason }
-            } else {
-                Error::Transport { host, reason }
-            }
-        };
+        let transport = |error: reqwest::Error| self.failure(endpoint, &error);
         let Request { builder, carried } = request;
         let mut response = builder.send().await.map_err(transport)?;
         let status = response.status();
@@ -338,18 +409,6 @@ impl Channel {
         let body = carried.scrub(body, !status.is_success());
         Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date, challenge })
     }
-}
-
-/// The proxy that requests to an endpoint go through, host and port: what [`Http::channel`]'s client decides, by the
-/// same means. It reads the process' own environment, and the system's settings.
-pub fn proxy_for(endpoint: &Endpoint) -> Option<String> {
-    if endpoint.is_local() {
-        return None;
-    }
-    let uri: hyper::Uri = endpoint.url().as_str().parse().ok()?;
-    let proxy = Matcher::from_system().intercept(&uri)?;
-    let host = proxy.uri().host()?;
-    Some(proxy.uri().port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Whether TLS failed for the server's certificate: no later try would end better.

@@ -334,13 +334,9 @@ impl Error {
                 "log in earlier in the job, or ask the platform for a token that lives longer (GitLab: the job's `timeout:`); \
                  check this machine's clock",
             ),
-            Self::Http { source: http::Error::NoRoots { .. }, .. } => {
-                Hints::one("unset the variable to use the system's certificates")
-            }
-            Self::Http { source: http::Error::Certificate { .. }, .. } => Hints::one(http::CERTIFICATE_HINT),
-            Self::Http { .. } => Hints::one(
+            Self::Http { source, .. } => Hints::one(source.hint().unwrap_or(
                 "check that this machine reaches the platform: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA (SSL_CERT_FILE)",
-            ),
+            )),
             Self::Refused { issuer, status, message, .. } => refused(issuer, *status, message),
             Self::Contradiction(_) | Self::Variable { .. } | Self::Answer { .. } | Self::Mask(_) => {
                 Hints::none()

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     future::Future,
-    io::Read,
+    io::{self, Read},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -41,7 +41,6 @@ use crate::{
     trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
-use anyhow::Context;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 /// Runs a command line in an environment and says how it ended.
@@ -86,9 +85,10 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
             (101, vec![fact], "azfed: error: this is a bug in azfed\n".to_owned())
         }
         Ok(Err(error)) => {
-            let error: anyhow::Error = error;
-            let rendered = format!("azfed: error: {}\n", text::one_line(&format!("{error:#}")));
-            (1, vec![text::one_line(&error.to_string())], rendered)
+            let error: io::Error = error;
+            let fact = format!("the event loop could not be started: {}", text::one_line(&error.to_string()));
+            let rendered = format!("azfed: error: {fact}\n");
+            (1, vec![fact], rendered)
         }
     };
     // what `eval` reads comes first: whatever becomes of the message, the job must not go on
@@ -193,11 +193,8 @@ fn form_of_failed_login(arguments: &[OsString], env: &Env) -> Option<Output> {
 }
 
 /// One thread: there is nothing to do in parallel but waiting.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the event loop could not be started")
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Runs a command; the exit code is the child's, where there is one.

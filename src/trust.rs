@@ -1012,8 +1012,7 @@ fn credential_name(wanted: &str) -> String {
 /// so it is another one for another job, whatever the last part of its subject is (RFC 9562, version 5).
 pub fn name_of(issuer: &str, subject: &str) -> String {
     let last = subject.rsplit([':', '/']).next().unwrap_or_default();
-    let id =
-        Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer} {subject}").as_bytes()).simple().to_string();
+    let id = text::name_based_uuid(&format!("{issuer} {subject}")).simple().to_string();
     format!("{:.110}-{:.8}", credential_name(&format!("azfed-{last}")), id)
 }
 

@@ -142,6 +142,10 @@ impl Error {
             Self::RoleForSeveral(_) => Hints::one(
                 "apply the map's file without `--role`; then one identity's credentials with it, or `az role assignment create`",
             ),
+            Self::Http(error) => Hints::one(error.hint().unwrap_or(
+                "check that this machine reaches Azure Resource Manager: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA \
+                 (SSL_CERT_FILE)",
+            )),
             Self::TooMany(_) => Hints::one("use another identity, or remove credentials that no job needs"),
             Self::NoRole { .. } => {
                 Hints::one("its name is as `az role definition list --query [].roleName` has it")
@@ -669,10 +673,9 @@ fn refused(what: &str, answer: &Answer) -> Error {
     Error::Refused { what: what.to_owned(), status: answer.status, message }
 }
 
-/// A GUID of these three (RFC 9562, version 5).
+/// A GUID of these three.
 fn assignment_name(principal: &ObjectId, definition: &str, scope: &RoleScope) -> Uuid {
-    let name = format!("{principal}|{definition}|{scope}").to_ascii_lowercase();
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    text::name_based_uuid(&format!("{principal}|{definition}|{scope}").to_ascii_lowercase())
 }
 
 /// What is so now: who logs in as what.

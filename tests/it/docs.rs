@@ -1,9 +1,16 @@
 //! Docs that can drift.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
 
 use azfed::{cli::Args, env::names};
 use clap::CommandFactory;
+
+use crate::harness::files_below;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -16,6 +23,120 @@ fn one_version_everywhere() {
     assert!(read("CHANGELOG.md").contains(&format!("\n## {version}")));
     assert!(read("azure-pipelines/vss-extension.json").contains(&format!("\"version\": \"{version}\"")));
     assert!(read("gitlab/templates/azure-login.yml").contains(&format!("      default: {version}\n")));
+}
+
+/// `name = …` lines of a section of Cargo.toml: the name, and the features that are asked for.
+fn dependencies(manifest: &str, section: &str) -> BTreeMap<String, Vec<String>> {
+    let body = manifest.split(&format!("\n[{section}]\n")).nth(1).unwrap();
+    let lines = body.lines().take_while(|line| !line.starts_with('['));
+    lines
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, value)| {
+            let features =
+                value.split_once("features = [").map_or("", |(_, rest)| rest.split(']').next().unwrap());
+            let features = features.split(", ").map(|feature| feature.trim_matches('"').to_owned());
+            (name.to_owned(), features.filter(|feature| !feature.is_empty()).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn each_dependency_has_its_reason() {
+    let manifest = read("Cargo.toml");
+    let mut needed = dependencies(&manifest, "dependencies");
+    needed.extend(dependencies(&manifest, "target.'cfg(unix)'.dependencies"));
+    let decisions = read("docs/decisions.md");
+    let table = decisions.split("\n| crate | features | for |\n|---|---|---|\n").nth(1).unwrap();
+    let mut reasons = BTreeMap::new();
+    for row in table.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, name, features, reason, _] = cells[..] else { panic!("{row}") };
+        assert!(reason.len() > 3, "{name} has no reason");
+        let features = features.split(", ").filter(|feature| !feature.is_empty());
+        reasons.insert(name.to_owned(), features.map(ToOwned::to_owned).collect::<Vec<_>>());
+    }
+    assert_eq!(reasons, needed, "the table in docs/decisions.md (left), and Cargo.toml (right)");
+}
+
+#[test]
+fn the_number_of_crates_is_right() {
+    let decisions = read("docs/decisions.md");
+    let said = decisions
+        .split("That makes **")
+        .nth(1)
+        .unwrap()
+        .split(" crates in the shipped binary**")
+        .next()
+        .unwrap();
+    let command = decisions.split("```sh\ncargo tree ").nth(1).unwrap().split(" | ").next().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline"])
+        .args(command.split(' '))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = lines.lines().filter(|line| !line.starts_with("azfed ")).collect();
+    assert_eq!(said, crates.len().to_string());
+}
+
+/// Every test that the threat model names is there: a function of Rust or a case of Python's suites.
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let mut tests = BTreeSet::new();
+    for directory in ["src", "tests", "emulator/src", "fuzz"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+        let files = if root.exists() { files_below(&root) } else { Vec::new() };
+        for path in files.into_iter().filter(|path| path.is_file()) {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let mut is_test = false;
+            for line in text.lines().map(str::trim) {
+                let rust = line.trim_start_matches("async ").strip_prefix("fn ").filter(|_| is_test);
+                let python = line.strip_prefix("def ");
+                if let Some(name) = rust.or(python).and_then(|rest| rest.split('(').next()) {
+                    tests.insert(name.to_owned());
+                }
+                is_test = line.starts_with("#[test]") || is_test && line.starts_with("#[");
+                // a scenario of a loop, by its name as the code has it
+                let is_first = ["\"", "(\""].iter().any(|start| line.starts_with(start));
+                let is_named = ["scenario(\"", "check(\""].iter().any(|call| line.contains(call));
+                if is_first || is_named {
+                    tests.extend(line.split('"').nth(1).map(ToOwned::to_owned));
+                }
+                // a family of cases: test.__name__ = f"refused_on_{kind.__name__}"
+                if let Some(pattern) = line.strip_prefix("test.__name__ = f\"") {
+                    tests.insert(format!("{}…", pattern.split('{').next().unwrap()));
+                }
+            }
+        }
+    }
+    let is_there = |name: &str| {
+        tests.contains(name)
+            || name.contains(['/', '.']) && Path::new(env!("CARGO_MANIFEST_DIR")).join(name).exists()
+    };
+    let model = read("docs/threat-model.md");
+    let mut rows = 0;
+    for table in model.split("\n| invariant | how | test |\n").skip(1) {
+        for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+            rows += 1;
+            let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "no test: {row}");
+            for name in named {
+                assert!(is_there(name), "docs/threat-model.md names `{name}`, which is no test: {row}");
+            }
+        }
+    }
+    assert!(rows > 40, "{rows} rows");
+    // elsewhere, whatever is written as a test's name is
+    let is_name = |word: &&str| {
+        word.matches('_').count() > 1
+            && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    for name in model.split('`').skip(1).step_by(2).filter(is_name) {
+        assert!(is_there(name), "docs/threat-model.md names `{name}`, which is no test");
+    }
 }
 
 #[test]
