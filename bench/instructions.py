@@ -35,7 +35,7 @@ LONGEST_NAME = 90
 def build():
     """The programs as they are shipped, but for the symbols."""
     for directory, name in ((ROOT, "azfed"), (os.path.join(ROOT, "bench", "peers", "floor"), "floor")):
-        command = ["cargo", "rustc", "--quiet", "--release", "--locked", "--target", MUSL, "--target-dir", SYMBOLS, "--bin", name]
+        command = ["cargo", "rustc", "--quiet", "--release", "--locked", "--target", MUSL, "--target-dir", os.path.join(SYMBOLS, name), "--bin", name]
         subprocess.run([*command, "--", "-C", "strip=none"], cwd=directory, check=True)
 
 
@@ -43,7 +43,7 @@ def profile(command, variables, directory):
     """Runs a command under callgrind; the paths of its profiles, in the order in which they were written."""
     out = tempfile.mkdtemp(dir=directory)
     dumps = [f"--dump-before={name}" for name in SENDS]
-    program = os.path.join(SYMBOLS, MUSL, "release", command[0])
+    program = os.path.join(SYMBOLS, command[0], MUSL, "release", command[0])
     valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}/profile", *dumps, program, *command[1:]]
     done = subprocess.run(valgrind, env=variables, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:

@@ -57,8 +57,13 @@ async fn hammer(clients: usize, requests: usize, pause: Duration, resources: &[&
     let mut running = Vec::new();
     for number in 0..clients {
         let share = requests / clients + usize::from(number < requests % clients);
-        let turns: Vec<Client> =
-            resources.iter().cycle().skip(number).take(resources.len()).map(|one| Client::sdk(one)).collect::<Result<_>>()?;
+        let turns: Vec<Client> = resources
+            .iter()
+            .cycle()
+            .skip(number)
+            .take(resources.len())
+            .map(|one| Client::sdk(one))
+            .collect::<Result<_>>()?;
         running.push(tokio::spawn(async move {
             let mut times = Vec::with_capacity(share);
             let outcome = talk(turns, number, share, pause, &mut times).await;
@@ -172,7 +177,11 @@ impl Client {
     /// As the Azure SDKs ask the managed identity endpoint of App Service.
     fn sdk(resource: &str) -> Result<Self> {
         let query = format!("?api-version=2019-08-01&resource={resource}");
-        Self::new("IDENTITY_ENDPOINT", &query, &format!("X-IDENTITY-HEADER: {}", variable("IDENTITY_HEADER")?))
+        Self::new(
+            "IDENTITY_ENDPOINT",
+            &query,
+            &format!("X-IDENTITY-HEADER: {}", variable("IDENTITY_HEADER")?),
+        )
     }
 
     /// As Terraform's providers ask for an OIDC token.
@@ -214,7 +223,11 @@ impl Client {
             }
         }
         let answer = &self.answer[..length];
-        ensure!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..length.min(300)]));
+        ensure!(
+            answer.starts_with(b"HTTP/1.1 200 "),
+            "{}",
+            String::from_utf8_lossy(&answer[..length.min(300)])
+        );
         if self.is_kept {
             self.stream = Some(stream);
         }
