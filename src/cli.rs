@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these comments are the help texts, and terminals show no markup")]
 
 pub mod elsewhere;
+mod late;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -10,9 +11,12 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use uuid::Uuid;
 
-use self::elsewhere::{
-    AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust, GoogleCloudTrust,
-    HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+use self::{
+    elsewhere::{
+        AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust,
+        GoogleCloudTrust, HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+    },
+    late::Late,
 };
 use crate::{
     cloud::{Cloud, CloudName},
@@ -47,29 +51,29 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Log this job in: later steps' terraform, az and SDKs work, with no secret anywhere
-    Login(LoginArgs),
+    Login(Late<LoginArgs>),
     /// Run a command with a login that never expires, and that never touches the disk
-    Exec(ExecArgs),
+    Exec(Late<ExecArgs>),
     /// Print an access token for one resource, alone, on stdout
-    Token(TokenArgs),
+    Token(Late<TokenArgs>),
     /// Print the platform's OIDC token (the assertion), alone, on stdout
-    Assertion(AssertionArgs),
+    Assertion(Late<AssertionArgs>),
     /// Remove what this job's logins made, and only that
     Logout,
     /// Go through the login step by step, and say of each step: fine, or what is wrong and what to do
-    Doctor(DoctorArgs),
+    Doctor(Late<DoctorArgs>),
     /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
     #[command(subcommand)]
-    Trust(TrustCommand),
+    Trust(Late<TrustCommand>),
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
-    Become(BecomeArgs),
+    Become(Late<BecomeArgs>),
     /// What `exec` starts: waits for its end, and puts things in order where it was killed
     #[command(hide = true)]
     Watch,
     /// What `login` leaves running: renews the login until it is not needed any more
     #[command(hide = true)]
-    Keep(KeepArgs),
+    Keep(Late<KeepArgs>),
 }
 
 impl Command {
@@ -676,7 +680,7 @@ pub struct SourceArgs {
     pub via_tenant_id: Option<TenantId>,
 
     /// Give up after this long, all tries together: seconds, or with a unit as in 90s, 2m
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration, help_heading = "Limits")]
     pub timeout: Duration,
 }
 

@@ -26,6 +26,8 @@ use crate::{
 pub struct AccessToken {
     /// The token.
     pub secret: Secret,
+    /// Whether it has nothing that JSON would escape, as no JWT has.
+    pub is_plain: bool,
     /// What it is for.
     pub scope: Scope,
     /// When it was issued, in seconds since 1970, by this machine's clock.
@@ -55,7 +57,10 @@ impl AccessToken {
     /// The same, with the times that another process received it and said.
     pub fn issued(secret: Secret, scope: Scope, issued_at: u64, expires_on: u64) -> Self {
         let claims = Claims::of(secret.expose()).unwrap_or_default();
+        let is_plain =
+            secret.expose().bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
         Self {
+            is_plain,
             scope,
             issued_at,
             received: Moment::now(),

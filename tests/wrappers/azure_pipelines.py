@@ -54,7 +54,7 @@ class Agent(AzureDevOps):
             f"ENDPOINT_DATA_{CONNECTION}_SUBSCRIPTIONID": SUBSCRIPTION,
             f"ENDPOINT_DATA_{CONNECTION}_ENVIRONMENT": "AzureCloud",
         }
-        self.inputs = {"INPUT_AZURESUBSCRIPTION": CONNECTION, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "60s", "INPUT_CLEANUP": "true"}
+        self.inputs = {"INPUT_AZURESUBSCRIPTION": CONNECTION, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "2m", "INPUT_CLEANUP": "true"}
 
     def node(self, script, **variables):
         environment = self.later_step()

@@ -77,7 +77,7 @@ class Step:
         self.environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": self.temp, "RUNNER_TEMP": self.temp, "SSL_CERT_FILE": context.emulator.ca,
             "RUNNER_TOOL_CACHE": os.path.join(self.temp, "tools"), **self.files, **context.emulator.environment("github"),
-            "INPUT_CLIENT-ID": IDENTITY, "INPUT_TENANT-ID": TENANT, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "60s",
+            "INPUT_CLIENT-ID": IDENTITY, "INPUT_TENANT-ID": TENANT, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "2m",
             **{f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()},
         }
 
