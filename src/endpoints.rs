@@ -30,7 +30,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::AbortHandle,
+};
 
 use self::vault::{Lookup, Vault};
 use crate::{clock, identifiers::Scope, secret::Secret};
@@ -148,23 +152,7 @@ impl Endpoints {
             let _ = stream.set_nodelay(true);
             let (endpoints, vault) = (Rc::clone(&endpoints), Rc::clone(&vault));
             connections.add(|answering, done| async move {
-                let service = service_fn(|request| {
-                    let (endpoints, vault, answering) =
-                        (Rc::clone(&endpoints), Rc::clone(&vault), Rc::clone(&answering));
-                    async move {
-                        answering.set(true);
-                        let answer = endpoints.answer(&request, &vault).await;
-                        answering.set(false);
-                        Ok::<_, Infallible>(answer)
-                    }
-                });
-                // a connection that breaks is its client's affair
-                let _ = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(PATIENCE)
-                    .max_buf_size(LONGEST_HEAD)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                endpoints.address.serve_connection(stream, &vault, &answering).await;
                 drop(done);
             });
         }
@@ -225,7 +213,27 @@ impl Connections {
 
 type Answer = Response<Full<Bytes>>;
 
-impl Endpoints {
+impl Address {
+    /// Serves one connection to its end. `answering` is whether an answer is being made.
+    pub async fn serve_connection<S>(&self, stream: S, vault: &Rc<Vault>, answering: &Cell<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = service_fn(|request| async move {
+            answering.set(true);
+            let answer = self.answer(&request, vault).await;
+            answering.set(false);
+            Ok::<_, Infallible>(answer)
+        });
+        // a connection that breaks is its client's affair
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
     async fn answer<B>(&self, request: &Request<B>, vault: &Rc<Vault>) -> Answer {
         if let Some(refused) = self.refuse_stranger(request) {
             return refused;
@@ -235,7 +243,7 @@ impl Endpoints {
         if path == OIDC {
             let given = header("authorization");
             let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.address.keys.oidc) {
+            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.keys.oidc) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             return oidc(&Parameters::of(request), vault).await;
@@ -244,7 +252,7 @@ impl Endpoints {
             let parameters = Parameters::of(request);
             let version = parameters.get("api-version");
             let name = if version == Some("2017-09-01") { "secret" } else { "x-identity-header" };
-            if !same(header(name), &self.address.keys.identity) {
+            if !same(header(name), &self.keys.identity) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             let form = match version {
@@ -255,7 +263,7 @@ impl Endpoints {
             return token(&parameters, vault, form).await;
         }
         let key = path.strip_suffix(METADATA).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
-        if !same(key.as_bytes(), &self.address.keys.path) {
+        if !same(key.as_bytes(), &self.keys.path) {
             return empty(StatusCode::UNAUTHORIZED);
         }
         if !header("metadata").eq_ignore_ascii_case(b"true") {
@@ -267,7 +275,7 @@ impl Endpoints {
     /// A browser that was led here by a name of its own (DNS rebinding), a proxy, a method that changes something.
     fn refuse_stranger<B>(&self, request: &Request<B>) -> Option<Answer> {
         let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ours = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{}", self.address.port));
+        let ours = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{}", self.port));
         if !ours.iter().any(|name| name.eq_ignore_ascii_case(host)) {
             return Some(empty(StatusCode::MISDIRECTED_REQUEST));
         }

@@ -116,14 +116,14 @@ fn lines(variables: &[Variable], line: fn(&str, &str) -> String) -> String {
 }
 
 /// `##vso[task.setvariable]` for each: none of them is a secret, so that later steps have them in their environment.
-fn azure_devops(variables: &[Variable]) -> String {
+pub fn azure_devops(variables: &[Variable]) -> String {
     lines(variables, |name, value| {
         format!("##vso[task.setvariable variable={name}]{}", ui::azure_devops_data(value))
     })
 }
 
 /// GitLab's dotenv report has neither quotes nor several lines.
-fn dotenv(variables: &[Variable]) -> Result<String, Error> {
+pub fn dotenv(variables: &[Variable]) -> Result<String, Error> {
     match variables.iter().find(|variable| variable.value.text().contains(['\n', '\r'])) {
         Some(variable) => Err(Error::LineBreak(variable.name)),
         None => Ok(lines(variables, |name, value| format!("{name}={value}"))),

@@ -17,6 +17,28 @@ pub enum Runner {
     Silent,
 }
 
+impl Runner {
+    /// The command that hides a secret, where there is one.
+    ///
+    /// The value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
+    /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
+    /// `docs/design/percentEncoding.md`).
+    pub fn mask(self, secret: &Secret) -> Option<Secret> {
+        let value = secret.expose();
+        let command = match self {
+            Self::Silent => return None,
+            Self::GitHub => {
+                format!(
+                    "::add-mask::{}\n",
+                    value.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+                )
+            }
+            Self::AzureDevOps => format!("##vso[task.setsecret]{}\n", azure_devops_data(value)),
+        };
+        Some(Secret::new(command))
+    }
+}
+
 /// Where mask commands go. Runners read both streams, each in its own order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskStream {
@@ -43,23 +65,8 @@ pub struct Ui {
 
 impl Ui {
     /// Hides a secret in everything that the runner logs from now on.
-    ///
-    /// The value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
-    /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
-    /// `docs/design/percentEncoding.md`).
     pub fn mask(&self, secret: &Secret) -> std::io::Result<()> {
-        let value = secret.expose();
-        let command = match self.runner {
-            Runner::Silent => return Ok(()),
-            Runner::GitHub => {
-                format!(
-                    "::add-mask::{}\n",
-                    value.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-                )
-            }
-            Runner::AzureDevOps => format!("##vso[task.setsecret]{}\n", azure_devops_data(value)),
-        };
-        let command = Secret::new(command);
+        let Some(command) = self.runner.mask(secret) else { return Ok(()) };
         match self.mask_stream {
             MaskStream::Stdout => write_now(&mut std::io::stdout().lock(), &command),
             MaskStream::Stderr => write_now(&mut std::io::stderr().lock(), &command),

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_WORDS: usize = 16 << 10;
 
 /// A program in a job, with the variables of the platform that it reads.
-pub(super) struct Program {
+pub struct Program {
     name: &'static str,
     /// What it is called for, in messages.
     words: &'static str,
@@ -33,7 +33,7 @@ impl fmt::Debug for Program {
 impl Program {
     /// A program of the platform whose variables have this prefix. A background process has no others, so they are held
     /// here.
-    pub(super) fn new(env: &Env, name: &'static str, words: &'static str, prefix: &str) -> Self {
+    pub fn new(env: &Env, name: &'static str, words: &'static str, prefix: &str) -> Self {
         let of_platform = |name: &str| name.starts_with(prefix) || ["HOME", "USERPROFILE"].contains(&name);
         let variables = env
             .iter()
@@ -96,7 +96,7 @@ impl Program {
             return Err(failed("it printed more than 1 MiB".to_owned(), false, Hints::none()));
         }
         if !status.success() {
-            let said = self.without_credentials(said.lines().rev().find(|line| !line.trim().is_empty()));
+            let said = self.last_words(&said);
             let how =
                 status.code().map_or_else(|| "by a signal".to_owned(), |code| format!("with status {code}"));
             let hints = refused(&said);
@@ -106,7 +106,11 @@ impl Program {
         Ok(printed)
     }
 
-    /// A line of its own words, less what must not stand in a log.
+    /// The last line of what it said, less what must not stand in a log.
+    pub fn last_words(&self, said: &str) -> String {
+        self.without_credentials(said.lines().rev().find(|line| !line.trim().is_empty()))
+    }
+
     fn without_credentials(&self, line: Option<&str>) -> String {
         let mut line = line.unwrap_or_default().to_owned();
         for (name, value) in &self.variables {
