@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::{identifiers::Audience, secret::Secret};
+use crate::{identifiers::Audience, secret::Secret, text};
 
 /// Longest assertion that is looked at: more than any platform's, less than what hurts.
 pub const LONGEST: usize = 1 << 20;
@@ -156,6 +156,28 @@ impl Assertion {
     }
 }
 
+/// One line of foreign text, with no token in it: some answers repeat what they were sent.
+pub fn without_tokens(foreign: &str) -> String {
+    let line = text::one_line(foreign);
+    let of_token = |character: char| character.is_ascii_alphanumeric() || "-_.=".contains(character);
+    let pieces = line.split_inclusive(|character| !of_token(character)).map(|piece| {
+        let word = piece.trim_end_matches(|character| !of_token(character));
+        match start_of_token(word) {
+            Some(start) => format!("{}***{}", &word[..start], &piece[word.len()..]),
+            None => piece.to_owned(),
+        }
+    });
+    pieces.collect()
+}
+
+/// Where in a word a token begins, whatever stands before it: with the base64 of `{"`, as a rule; else its claims show
+/// what it is.
+fn start_of_token(word: &str) -> Option<usize> {
+    let parts: Vec<&str> = word.split('.').collect();
+    let is_token = || parts.windows(3).any(|parts| Claims::of(&parts.join(".")).is_ok());
+    word.find("eyJ").or_else(|| is_token().then_some(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +226,21 @@ mod tests {
         let token = jwt("{}");
         let assertion = Assertion::parse(&Secret::new(format!("{token}\r\n"))).unwrap();
         assert_eq!(assertion.jwt.expose(), token);
+    }
+
+    #[test]
+    fn foreign_words_show_no_token() {
+        let (usual, other) = ("eyJhbGciOi.eyJpc3Mi.c2ln", jwt("{}"));
+        for (said, shown) in [
+            (format!("got {usual}, which"), "got ***, which".to_owned()),
+            (format!("client_assertion={usual}&scope=x"), "client_assertion=***&scope=x".to_owned()),
+            (format!("'{other}' is"), "'***' is".to_owned()),
+            (format!("assertion={other}. No."), "*** No.".to_owned()),
+            (format!("eyJ\u{200b}{}", &usual[3..]), "***".to_owned()),
+            ("example.com.".to_owned(), "example.com.".to_owned()),
+        ] {
+            assert_eq!(without_tokens(&said), shown);
+        }
     }
 
     #[test]

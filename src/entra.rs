@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    assertion::{Assertion, Claims},
+    assertion::{Assertion, Claims, without_tokens},
     clock::{self, Moment},
     config::Identity,
     error::{Hints, Presented},
@@ -17,7 +17,6 @@ use crate::{
     identifiers::{ClientId, Endpoint, Scope, TenantId},
     retry::{self, Verdict},
     secret::Secret,
-    text,
     ui::Ui,
 };
 
@@ -143,24 +142,14 @@ impl Refusal {
         match self.code() {
             Some(code) => format!("AADSTS{code}"),
             None if self.error.is_empty() => "no reason given".to_owned(),
-            None => text::one_line(&self.error),
+            None => without_tokens(&self.error),
         }
     }
 
     /// Entra's own words, without the ids that follow them and without the assertion that some repeat.
     pub fn words(&self) -> String {
         let words = self.error_description.split(" Trace ID:").next().unwrap_or_default();
-        let words: Vec<&str> = words
-            .split_whitespace()
-            .map(|word| {
-                if Claims::of(word.trim_matches(|c: char| !c.is_ascii_alphanumeric())).is_ok() {
-                    "…"
-                } else {
-                    word
-                }
-            })
-            .collect();
-        text::one_line(&words.join(" "))
+        without_tokens(&words.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -260,7 +249,7 @@ impl Error {
     pub fn trace(&self) -> String {
         let Some(refusal) = self.refusal() else { return String::new() };
         let mut out = String::new();
-        let shown = |value: &str| if value.is_empty() { "-".to_owned() } else { text::one_line(value) };
+        let shown = |value: &str| if value.is_empty() { "-".to_owned() } else { without_tokens(value) };
         let _ = writeln!(
             out,
             "azfed: trace {} correlation {} {}",
@@ -369,6 +358,8 @@ mod tests {
         let shown =
             refusal(&format!("AADSTS99: token '{jwt}' is\r\n##vso[x] bad. Trace ID: 1 Correlation ID: 2"))
                 .words();
-        assert_eq!(shown, "AADSTS99: token … is # #vso[x] bad.");
+        assert_eq!(shown, "AADSTS99: token '***' is # #vso[x] bad.");
+        let echo = Refusal { error: jwt.to_owned(), ..refusal(&format!("client_assertion={jwt}&x")) };
+        assert_eq!((echo.label().as_str(), echo.words().as_str()), ("***", "client_assertion=***&x"));
     }
 }

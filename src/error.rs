@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    assertion::Claims,
+    assertion::{Claims, without_tokens},
     config::{self, Identity},
     entra, http,
     identifiers::Audience,
@@ -229,7 +229,7 @@ impl Error {
         match self.last() {
             Self::Entra { source, .. } => source.trace(),
             Self::Platform(platform::Error::Refused { request_id: Some(id), .. }) => {
-                format!("azfed: request {}\n", text::one_line(id))
+                format!("azfed: request {}\n", without_tokens(id))
             }
             _ => String::new(),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::{Error, Host};
-use crate::{clock, error::Hints, http::Answer, secret::Secret, text};
+use crate::{assertion::without_tokens, clock, error::Hints, http::Answer, secret::Secret};
 
 /// A token, and what the answer says of it.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ fn message(body: &Map<String, Value>) -> String {
         error,
     ];
     let words = words.into_iter().flatten().find_map(Value::as_str);
-    text::one_line(words.unwrap_or_default())
+    without_tokens(words.unwrap_or_default())
 }
 
 /// The next steps after a refusal.

@@ -14,7 +14,7 @@ pub use self::signature::Key;
 use self::signature::Signed;
 use super::{Error, masked};
 use crate::{
-    assertion::Assertion,
+    assertion::{Assertion, without_tokens},
     env::{Env, names::aws as names},
     error::Hints,
     http::{Answer, Http, host_channel},
@@ -250,7 +250,7 @@ pub fn key(issuer: &'static str, answer: &Answer) -> Result<Key, Error> {
 pub fn issued(answer: Answer) -> Result<Secret, Error> {
     let text = Secret::new(String::from_utf8(answer.body).unwrap_or_default());
     if answer.status != 200 {
-        let said = |tag| element(text.expose(), tag).map(text::one_line).unwrap_or_default();
+        let said = |tag| element(text.expose(), tag).map(without_tokens).unwrap_or_default();
         let (code, message) = (said("Code"), said("Message"));
         return Err(Error::Refused {
             issuer: NAME,

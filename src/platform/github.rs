@@ -10,13 +10,12 @@ use serde_json::Value;
 
 use super::{Error, masked};
 use crate::{
-    assertion::Assertion,
+    assertion::{Assertion, without_tokens},
     env::{Env, names},
     error::Hints,
     http::{Answer, Http},
     identifiers::{Audience, Endpoint},
     secret::Secret,
-    text,
     ui::Ui,
 };
 
@@ -148,7 +147,7 @@ pub fn issued(issuer: &'static str, answer: &Answer, field: &str) -> Result<Secr
 fn message(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = value.get("message").or_else(|| value.get("error")).and_then(Value::as_str);
-    text::one_line(text.unwrap_or_default())
+    without_tokens(text.unwrap_or_default())
 }
 
 pub(super) fn not_granted(contract: Contract, pull_request: bool) -> Hints {

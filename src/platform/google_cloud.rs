@@ -5,13 +5,12 @@
 
 use super::{Error, masked};
 use crate::{
-    assertion::Assertion,
+    assertion::{Assertion, without_tokens},
     env::{Env, names},
     error::Hints,
     http::{self, Answer, Channel, host_channel},
     identifiers::{Audience, Endpoint},
     secret::Secret,
-    text,
     ui::Ui,
 };
 
@@ -59,7 +58,7 @@ pub fn issued(answer: Answer) -> Result<Secret, Error> {
         return Err(Error::Refused {
             issuer: NAME,
             status: answer.status,
-            message: if is_page { String::new() } else { text::one_line(&body) },
+            message: if is_page { String::new() } else { without_tokens(&body) },
             retry_after: answer.retry_after,
             request_id: None,
         });

@@ -9,7 +9,13 @@ use tokio::{
 };
 
 use super::Error;
-use crate::{assertion::LONGEST, env::Env, error::Hints, secret::Secret, text};
+use crate::{
+    assertion::{LONGEST, without_tokens},
+    env::Env,
+    error::Hints,
+    secret::Secret,
+    text,
+};
 
 /// A request of the program's own, with its tries.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,25 +118,16 @@ impl Program {
     }
 
     fn without_credentials(&self, line: Option<&str>) -> String {
-        let mut line = line.unwrap_or_default().to_owned();
-        for (name, value) in &self.variables {
-            if (name.contains("TOKEN") || name.contains("SECRET")) && value.expose().len() >= 8 {
-                line = line.replace(value.expose(), "***");
-            }
-        }
-        text::one_line(&without_jwts(&line))
+        let without_values = |line: &str| {
+            let is_secret = |name: &str| name.contains("TOKEN") || name.contains("SECRET");
+            let secrets =
+                self.variables.iter().filter(|(name, value)| is_secret(name) && value.expose().len() >= 8);
+            secrets.fold(line.to_owned(), |line, (_, value)| line.replace(value.expose(), "***"))
+        };
+        // making it one line may take away what stood within a value
+        let line = text::one_line(&without_values(line.unwrap_or_default()));
+        without_tokens(&without_values(&line))
     }
-}
-
-/// A JWT begins with the base64 of `{"`.
-fn without_jwts(line: &str) -> String {
-    let of_jwt = |character: char| character.is_ascii_alphanumeric() || "-_.=".contains(character);
-    line.split_inclusive(|character| !of_jwt(character))
-        .map(|piece| {
-            let word = piece.trim_end_matches(|character| !of_jwt(character));
-            if word.starts_with("eyJ") { format!("***{}", &piece[word.len()..]) } else { piece.to_owned() }
-        })
-        .collect()
 }
 
 /// What it prints, as far as a token can be that long. Beyond that the pipe is closed, which ends the program.
@@ -171,6 +168,8 @@ mod tests {
             ("fatal: 401", "fatal: 401"),
             ("Authorization: Token opaque-secret", "Authorization: Token ***"),
             ("got eyJhbGciOi.eyJpc3Mi.c2ln, which", "got ***, which"),
+            ("oidc: token=eyJhbGciOi.eyJpc3Mi.c2ln", "oidc: token=***"),
+            ("opaque-\u{200b}secret", "***"),
             ("##[error]x", "# #[error]x"),
             ("true", "true"),
         ] {
