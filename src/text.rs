@@ -23,8 +23,8 @@ pub fn inert(foreign: &str) -> String {
             break;
         }
         match character {
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
             '\u{2028}' | '\u{2029}' => line.push(' '),
+            hidden if is_hidden(hidden) => {}
             ':' if line.ends_with(':') && !is_behind_a_word(&line) => line.push_str(" :"),
             '#' if line.ends_with('#') => line.push_str(" #"),
             other if other.is_control() => line.push(' '),
@@ -32,6 +32,15 @@ pub fn inert(foreign: &str) -> String {
         }
     }
     line
+}
+
+/// Whether a character turns the direction of a text, hides in it, or ends a line for some readers.
+pub fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// Whether the colon at the end stands behind a letter or digit.

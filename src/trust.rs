@@ -71,6 +71,7 @@ impl Error {
 /// What stands for an identity and a group that were not named.
 const PLACEHOLDERS: [&str; 2] = ["IDENTITY", "GROUP"];
 const WILDCARD: &str = "has a wildcard, and Entra compares subjects to the letter";
+const QUOTE: &str = "has a quote, which no expression can hold";
 
 /// One federated identity credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -354,6 +355,7 @@ impl Trust {
     }
 
     fn new(jobs: Vec<Job>, options: &TrustOptions) -> Result<Self, Error> {
+        let audience = printable("--audience", &options.audience())?;
         let mut notes = Vec::new();
         let single = jobs.len() == 1;
         let mut credentials: Vec<Credential> = Vec::new();
@@ -370,6 +372,11 @@ impl Trust {
             let (identity, own_group) = job.identity.unwrap_or_else(|| {
                 (options.identity.clone().unwrap_or_else(|| PLACEHOLDERS[0].to_owned()), None)
             });
+            let identity = identity_name(identity)?;
+            let resource_group = printable("--resource-group", &group(own_group))?;
+            if job.anchor.is_some() && job.subject.contains('\'') {
+                return Err(part("the job", &job.subject, QUOTE));
+            }
             let is_same = |other: &Credential| {
                 (&other.identity, &other.issuer, &other.subject) == (&identity, &job.issuer, &job.subject)
             };
@@ -396,9 +403,9 @@ impl Trust {
                 expression,
                 issuer: job.issuer,
                 subject: job.subject,
-                audience: options.audience(),
+                audience: audience.clone(),
                 identity,
-                resource_group: group(own_group),
+                resource_group,
             });
         }
         match counts.values().max() {
@@ -646,6 +653,18 @@ fn plain(flag: &'static str, value: &str) -> Result<String, Error> {
 }
 
 fn plain_or_wild(flag: &'static str, wild: bool, value: &str) -> Result<String, Error> {
+    let value = printable(flag, value)?;
+    if value.contains('*') && !wild {
+        return Err(part(flag, &value, WILDCARD));
+    }
+    if value.contains('\'') && wild {
+        return Err(part(flag, &value, QUOTE));
+    }
+    Ok(value)
+}
+
+/// Something that can be printed as it is.
+fn printable(flag: &'static str, value: &str) -> Result<String, Error> {
     if value.is_empty() {
         return Err(part(flag, value, "is empty"));
     }
@@ -655,17 +674,25 @@ fn plain_or_wild(flag: &'static str, wild: bool, value: &str) -> Result<String, 
     if value.contains(char::is_control) {
         return Err(part(flag, value, "has a control character"));
     }
+    if value.contains(text::is_hidden) {
+        return Err(part(flag, value, "has a character that nobody sees"));
+    }
     // it goes to a log, and to a shell's history, as it is
     if value.contains("##vso[") || value.contains("##[") || value.starts_with("::") {
         return Err(part(flag, value, "has what a runner takes for a command"));
     }
-    if value.contains('*') && !wild {
-        return Err(part(flag, value, WILDCARD));
-    }
-    if value.contains('\'') && wild {
-        return Err(part(flag, value, "has a quote, which no expression can hold"));
-    }
     Ok(value.to_owned())
+}
+
+/// The name of a user-assigned identity (Microsoft Learn "Naming rules and restrictions for Azure resources").
+fn identity_name(name: String) -> Result<String, Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let ok = (3..=128).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with(['-', '_']);
+    if ok {
+        Ok(name)
+    } else {
+        Err(part("--identity", &name, "is not a name that Azure takes for an identity"))
+    }
 }
 
 /// A branch or a tag (git-check-ref-format(1)).
@@ -771,6 +798,61 @@ mod tests {
             assert_eq!(credential_name(wanted), name);
         }
         assert_eq!(credential_name(&"a".repeat(300)).len(), 120);
+    }
+
+    fn options(identity: &str, resource_group: &str, audience: &str) -> TrustOptions {
+        TrustOptions {
+            form: Form::Az,
+            identity: Some(identity.to_owned()),
+            resource_group: Some(resource_group.to_owned()),
+            name: None,
+            cloud: None,
+            audience: Some(audience.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_no_command_and_hides_nothing() {
+        let of = |options: &TrustOptions, subject: &str| Trust::of_claims("https://i", subject, options);
+        assert!(of(&options("deploy", "rg", "api://x"), "s").is_ok());
+        for (identity, group, audience, subject) in [
+            ("a\n::error::x", "rg", "api://x", "s"),
+            ("[x]", "rg", "api://x", "s"),
+            ("a/b", "rg", "api://x", "s"),
+            ("deploy", "a\n::error::x", "api://x", "s"),
+            ("deploy", "rg", "##vso[x]", "s"),
+            ("deploy", "rg", "::error::x", "s"),
+            ("deploy", "rg", "api://x", "repo:a/b:environment:\u{202e}x"),
+        ] {
+            let described = of(&options(identity, group, audience), subject);
+            assert!(
+                matches!(described, Err(Error::Part { .. })),
+                "{identity:?} {group:?} {audience:?} {subject:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_text_ends_an_expression() {
+        let options = options("deploy", "rg", "api://x");
+        let map = r#"{ "identities": [{ "environment": "x' or claims['sub'] eq 'y",
+            "client_id": "11111111-1111-4111-8111-111111111111" }] }"#;
+        let described = GithubTrust {
+            repo: "a/b".to_owned(),
+            environments: Vec::new(),
+            branches: Vec::new(),
+            tags: Vec::new(),
+            pull_request: false,
+            reusable_workflow: None,
+            immutable: Some("1/2".to_owned()),
+            issuer: "https://i".to_owned(),
+            identity_map: None,
+            flexible: true,
+            options: options.clone(),
+        };
+        let map = IdentityMap::read(map).unwrap();
+        let refused = Trust::github(&described, Some(&map), &options);
+        assert!(matches!(refused, Err(Error::Part { reason: QUOTE, .. })));
     }
 
     #[test]
