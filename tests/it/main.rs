@@ -17,4 +17,6 @@ mod identity_map;
 mod keeper;
 mod outputs;
 mod platforms;
+#[cfg(unix)]
+mod seeds;
 mod trust;
