@@ -33,18 +33,21 @@ pub fn is_hidden(character: char) -> bool {
     )
 }
 
+const SIGNATURE: &str = "c2lnbmF0dXJlLXRoYXQtbm9ib2R5LW1heS1zZWU";
+
 /// A token with this payload.
 pub fn jwt(payload: &str) -> String {
-    format!(
-        "eyJhbGciOiJSUzI1NiJ9.{}.c2lnbmF0dXJlLXRoYXQtbm9ib2R5LW1heS1zZWU",
-        URL_SAFE_NO_PAD.encode(payload)
-    )
+    format!("eyJhbGciOiJSUzI1NiJ9.{}.{SIGNATURE}", URL_SAFE_NO_PAD.encode(payload))
+}
+
+/// Whether an input has the signature by itself, and not by a place holder: the fuzzer sees what is compared.
+pub fn has_signature(data: &[u8]) -> bool {
+    data.windows(SIGNATURE.len()).any(|window| window == SIGNATURE.as_bytes())
 }
 
 /// No part of a text from which `token` could be used.
 pub fn shows_no(token: &str, text: &str) {
-    let signature = token.rsplit('.').next().unwrap_or_default();
-    assert!(!text.contains(token) && !text.contains(signature), "the token is in {text:?}");
+    assert!(!text.contains(token) && !text.contains(SIGNATURE), "the token is in {text:?}");
 }
 
 /// A status that the first byte chooses: those that decide something, and any other.
