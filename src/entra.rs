@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    assertion::{Assertion, Claims, without_tokens},
+    assertion::{Assertion, Claims},
     clock::{self, Moment},
     config::Identity,
     error::{Hints, Presented},
@@ -17,6 +17,7 @@ use crate::{
     identifiers::{ClientId, Endpoint, Scope, TenantId},
     retry::{self, Verdict},
     secret::Secret,
+    text,
     ui::Ui,
 };
 
@@ -142,14 +143,13 @@ impl Refusal {
         match self.code() {
             Some(code) => format!("AADSTS{code}"),
             None if self.error.is_empty() => "no reason given".to_owned(),
-            None => without_tokens(&self.error),
+            None => text::one_line(&self.error),
         }
     }
 
-    /// Entra's own words, without the ids that follow them and without the assertion that some repeat.
+    /// Entra's own words, without the ids that follow them.
     pub fn words(&self) -> String {
-        let words = self.error_description.split(" Trace ID:").next().unwrap_or_default();
-        without_tokens(&words.split_whitespace().collect::<Vec<_>>().join(" "))
+        text::one_line(self.error_description.split(" Trace ID:").next().unwrap_or_default())
     }
 }
 
@@ -231,13 +231,7 @@ impl Error {
                 None => "see what this authority's documentation says about it".to_owned(),
             });
         };
-        let hints = Hints::one(row.fix);
-        if row.shows_command {
-            let lines = presented.create_command();
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            return Hints::with_lines(row.fix, &lines);
-        }
-        hints
+        if row.shows_command { presented.create_hints(row.fix) } else { Hints::one(row.fix) }
     }
 
     /// Whether it has an AADSTS number, as everything has that Entra itself says.
@@ -249,7 +243,7 @@ impl Error {
     pub fn trace(&self) -> String {
         let Some(refusal) = self.refusal() else { return String::new() };
         let mut out = String::new();
-        let shown = |value: &str| if value.is_empty() { "-".to_owned() } else { without_tokens(value) };
+        let shown = |value: &str| if value.is_empty() { "-".to_owned() } else { text::one_line(value) };
         let _ = writeln!(
             out,
             "azfed: trace {} correlation {} {}",
@@ -287,6 +281,7 @@ fn lifetime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     value
         .as_u64()
         .or_else(|| value.as_str()?.parse().ok())
+        .map(|seconds| seconds.min(clock::LAST))
         .ok_or_else(|| serde::de::Error::custom("no number of seconds"))
 }
 
@@ -302,7 +297,7 @@ pub async fn exchange(
     let request = channel
         .post(endpoint)
         .header("accept", "application/json")
-        .header("client-request-id", Uuid::new_v4().to_string())
+        .header("client-request-id", &Uuid::new_v4().to_string())
         .header("return-client-request-id", "true")
         .form(&Request {
             client_id: identity.client.as_str(),
@@ -310,10 +305,11 @@ pub async fn exchange(
             client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             client_assertion: assertion.jwt.expose(),
             grant_type: "client_credentials",
-        });
+        })
+        .carrying(&assertion.jwt);
     let answer = channel.send(endpoint, request).await?;
     let (secret, lifetime) = granted(&answer)?;
-    ui.mask(&secret).map_err(Error::Mask)?;
+    ui.mask(&[&secret]).map_err(Error::Mask)?;
     Ok(AccessToken::new(secret, scope, lifetime))
 }
 
@@ -358,8 +354,6 @@ mod tests {
         let shown =
             refusal(&format!("AADSTS99: token '{jwt}' is\r\n##vso[x] bad. Trace ID: 1 Correlation ID: 2"))
                 .words();
-        assert_eq!(shown, "AADSTS99: token '***' is # #vso[x] bad.");
-        let echo = Refusal { error: jwt.to_owned(), ..refusal(&format!("client_assertion={jwt}&x")) };
-        assert_eq!((echo.label().as_str(), echo.words().as_str()), ("***", "client_assertion=***&x"));
+        assert_eq!(shown, "AADSTS99: token '…' is  # #vso[x] bad.");
     }
 }

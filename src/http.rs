@@ -1,6 +1,7 @@
 //! The one HTTP client: roots, proxies, time limits, no redirects, a size cap, errors without URLs.
 
 mod pinned;
+mod request;
 
 use std::{
     error::Error as _,
@@ -16,7 +17,7 @@ use std::{
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{
-    Client, ClientBuilder, Method, RequestBuilder,
+    Client, ClientBuilder, Method,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{self, HeaderValue},
     redirect,
@@ -28,7 +29,7 @@ use rustls::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::pinned::Thumbprint;
+pub use self::{pinned::Thumbprint, request::Request};
 use crate::{
     env::{Env, names},
     identifiers::Endpoint,
@@ -121,7 +122,7 @@ impl Error {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The body, at most 1 MiB.
+    /// The body, at most 1 MiB, without the secrets of the request.
     pub body: Vec<u8>,
     /// What `Retry-After` asks for.
     pub retry_after: Option<Duration>,
@@ -260,26 +261,26 @@ fn open(builder: ClientBuilder) -> Result<Channel, Error> {
 
 impl Channel {
     /// A GET request, to be sent with [`Channel::send`].
-    pub fn get(&self, endpoint: &Endpoint) -> RequestBuilder {
+    pub fn get(&self, endpoint: &Endpoint) -> Request {
         self.request(Method::GET, endpoint)
     }
 
     /// A POST request, to be sent with [`Channel::send`].
-    pub fn post(&self, endpoint: &Endpoint) -> RequestBuilder {
+    pub fn post(&self, endpoint: &Endpoint) -> Request {
         self.request(Method::POST, endpoint)
     }
 
     /// A PUT request, to be sent with [`Channel::send`].
-    pub fn put(&self, endpoint: &Endpoint) -> RequestBuilder {
+    pub fn put(&self, endpoint: &Endpoint) -> Request {
         self.request(Method::PUT, endpoint)
     }
 
-    fn request(&self, method: Method, endpoint: &Endpoint) -> RequestBuilder {
+    fn request(&self, method: Method, endpoint: &Endpoint) -> Request {
         let request = self.client.request(method, endpoint.url().clone());
-        match &self.host {
+        Request::new(match &self.host {
             Some(host) => request.header(header::HOST, host.clone()),
             None => request,
-        }
+        })
     }
 
     /// Opens a connection (name resolution, TCP, TLS) and keeps it for the next request; sends nothing on it.
@@ -287,12 +288,12 @@ impl Channel {
     /// A failure says nothing: the request that follows meets it again and reports it.
     pub async fn open_ahead(&self, endpoint: &Endpoint) {
         self.park.store(true, Ordering::Relaxed);
-        drop(self.get(endpoint).send().await);
+        drop(self.get(endpoint).builder.send().await);
         self.park.store(false, Ordering::Relaxed);
     }
 
-    /// Sends a request and reads its answer.
-    pub async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Answer, Error> {
+    /// Sends a request and reads its answer, less the secrets that the request carried.
+    pub async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<Answer, Error> {
         let host = || endpoint.host();
         let transport = |error: reqwest::Error| {
             let (host, reason) = (host(), reason(&error));
@@ -304,9 +305,13 @@ impl Channel {
                 Error::Transport { host, reason }
             }
         };
-        let mut response = request.send().await.map_err(transport)?;
+        let Request { builder, carried } = request;
+        let mut response = builder.send().await.map_err(transport)?;
         let status = response.status();
-        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
+        let header = |name: &str| {
+            let value = response.headers().get(name)?.to_str().ok()?;
+            Some(carried.scrub_text(value.to_owned()))
+        };
         if status.is_redirection() {
             let target =
                 header("location").and_then(|to| Some(endpoint.url().join(&to).ok()?.host_str()?.to_owned()));
@@ -330,6 +335,7 @@ impl Channel {
             body.extend_from_slice(&chunk);
         }
         let date = date.and_then(|date| httpdate::parse_http_date(&date).ok());
+        let body = carried.scrub(body, !status.is_success());
         Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date, challenge })
     }
 }

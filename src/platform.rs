@@ -559,6 +559,12 @@ impl Platform {
             Self::AzureDevOps(_) => vec![names::azure_devops::ACCESS_TOKEN],
             Self::Buildkite(_) => vec![names::buildkite::AGENT_ACCESS_TOKEN],
             Self::CircleCi(_) => vec![names::circleci::OIDC_TOKEN_V2, names::circleci::OIDC_TOKEN],
+            // a step before may have left one
+            Self::Codefresh(_) => vec![
+                names::codefresh::OIDC_REQUEST_URL,
+                names::codefresh::OIDC_REQUEST_TOKEN,
+                names::codefresh::ID_TOKEN,
+            ],
             Self::Stored(Stored::File(_)) | Self::IdentityBinding(_) => {
                 vec![names::azure::FEDERATED_TOKEN_FILE]
             }
@@ -681,7 +687,7 @@ impl Platform {
 fn masked(ui: &Ui, token: &Secret, place: &str) -> Result<Assertion, Error> {
     let token = Secret::new(token.expose().trim().to_owned());
     if !token.expose().is_empty() {
-        ui.mask(&token).map_err(Error::Mask)?;
+        ui.mask(&[&token]).map_err(Error::Mask)?;
     }
     Assertion::parse(&token).map_err(|malformed| Error::Malformed { place: place.to_owned(), malformed })
 }

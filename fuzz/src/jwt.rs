@@ -52,6 +52,7 @@ fn claims(claims: &Claims, credentials: &str) {
         issuer: presented.issuer.clone(),
         subject: Some(presented.subject.clone()),
         audiences: vec!["another".to_owned(), presented.audience.clone()],
+        owner: nearest::Owner::default(),
     };
     assert_eq!(nearest::compare(&presented, std::slice::from_ref(&own)), Outcome::Match("own".to_owned()));
     let Ok(credentials) = nearest::read(credentials) else { return };

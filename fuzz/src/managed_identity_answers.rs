@@ -69,7 +69,7 @@ pub fn run(data: &[u8]) {
 fn date(text: &str) {
     let read = answer::expires_on(&json!(text));
     if let Ok(number) = text.trim().parse::<u64>() {
-        assert_eq!(read, Some(number));
+        assert_eq!(read, Some(number.min(253_402_300_799)));
     } else if let Some(seconds) = read {
         assert!(seconds < 253_402_300_800, "{text:?}: {seconds}");
     }

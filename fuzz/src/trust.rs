@@ -22,8 +22,8 @@ use uuid::Uuid;
 use super::{check, lexers};
 
 const ID: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111);
-const FORMS: [Form; 6] =
-    [Form::Az, Form::Terraform, Form::TerraformAzurerm4, Form::Bicep, Form::Arm, Form::Json];
+const FORMS: [Form; 7] =
+    [Form::Az, Form::AzApp, Form::Terraform, Form::TerraformAzurerm4, Form::Bicep, Form::Arm, Form::Json];
 
 /// One description.
 pub fn run(data: &[u8]) {
@@ -36,6 +36,7 @@ pub fn run(data: &[u8]) {
         form: Form::Az,
         identity: next(),
         resource_group: next(),
+        client_id: if switches & 0x10 == 0 { None } else { ID.to_string().parse().ok() },
         name: next(),
         cloud: None,
         audience: next().and_then(|audience| audience.parse().ok()),
@@ -67,6 +68,10 @@ pub fn run(data: &[u8]) {
                 project: if switch(7) { "contoso/infra".to_owned() } else { first },
                 branches: if switch(2) { vec![next(), next()] } else { Vec::new() },
                 tags: if switch(3) { vec![next()] } else { Vec::new() },
+                ref_protected: switch(4),
+                environment_protected: switch(5),
+                deployment_tier: switch(0).then(&mut next),
+                by_id: switch(6) && switch(5),
                 server: if switch(1) { next() } else { "https://gitlab.com".to_owned() },
                 identity_map: None,
                 flexible: switch(6),
@@ -77,7 +82,7 @@ pub fn run(data: &[u8]) {
         }
         3 => {
             let described = AzureDevopsTrust {
-                organization_id: ID,
+                organization_id: (!switch(3)).then_some(ID),
                 tenant_id: switch(0).then_some(ID),
                 connection_id: switch(0).then_some(ID),
                 organization: switch(1).then_some(first),
@@ -161,14 +166,19 @@ fn trusted(trust: &Trust) {
         let text = match trust.render(form) {
             Ok(text) => text,
             Err(error) => {
+                let is_flexible = credentials.iter().any(|credential| credential.expression.is_some());
+                let groups = credentials
+                    .iter()
+                    .any(|one| one.owner.resource_group != credentials[0].owner.resource_group);
+                assert!(is_flexible || groups, "{error}");
                 check::rendered(&Error::Trust(error).render());
-                assert!(credentials.iter().any(|credential| credential.expression.is_some()));
                 continue;
             }
         };
         check::inert(&text);
         match form {
             Form::Az => az(&text, credentials),
+            Form::AzApp => az_app(&text, credentials),
             Form::Terraform | Form::TerraformAzurerm4 => terraform(&text, credentials),
             Form::Bicep => bicep(&text, credentials),
             Form::Arm => arm(&text, credentials),
@@ -180,11 +190,13 @@ fn trusted(trust: &Trust) {
 /// Microsoft Learn "Workload identity federation considerations", "Naming rules and restrictions for Azure resources".
 fn within_azures_rules(credential: &Credential) {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    for name in [&credential.name, &credential.identity] {
-        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        assert!(first && (3..=128).contains(&name.len()) && name.bytes().all(allowed), "{name:?}");
+    let name = &credential.name;
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    assert!(first && (3..=120).contains(&name.len()) && name.bytes().all(allowed), "{name:?}");
+    let allowed = |character: char| character.is_alphanumeric() || "-_.()".contains(character);
+    for name in [identity(credential), group(credential)] {
+        assert!(!name.is_empty() && !name.starts_with('-') && name.chars().all(allowed), "{name:?}");
     }
-    assert!(credential.name.len() <= 120);
     for text in [&credential.issuer, &credential.subject, &credential.audience] {
         assert!(!text.is_empty() && text.chars().count() <= 600);
         assert!(!text.contains(char::is_control) && text.trim() == text, "{text:?}");
@@ -211,14 +223,25 @@ fn within_azures_rules(credential: &Credential) {
     }
 }
 
+/// The identity's name, or what stands for it.
+fn identity(credential: &Credential) -> String {
+    let client_id = credential.owner.client_id.as_ref();
+    let place = || client_id.map_or_else(|| "IDENTITY".to_owned(), |id| format!("IDENTITY-{id}"));
+    credential.owner.identity.clone().unwrap_or_else(place)
+}
+
+fn group(credential: &Credential) -> String {
+    credential.owner.resource_group.clone().unwrap_or_else(|| "GROUP".to_owned())
+}
+
 /// Comments, `set -e`, and a command for each credential whose words are what was meant.
 fn az(text: &str, credentials: &[Credential]) {
     let commands = text.replace("\\\n", "\\\r").lines().filter_map(command).collect::<Vec<_>>();
     assert_eq!(commands.len(), credentials.len(), "{text}");
     for (words, credential) in commands.iter().zip(credentials) {
+        let (identity, group) = (identity(credential), group(credential));
         let mut expected = vec!["az", "identity", "federated-credential", "create"];
-        expected.extend(["--identity-name", &credential.identity]);
-        expected.extend(["--resource-group", &credential.resource_group]);
+        expected.extend(["--identity-name", &identity, "--resource-group", &group]);
         expected.extend(["--name", &credential.name, "--issuer", &credential.issuer]);
         match &credential.expression {
             Some(expression) => expected.extend(["--cme-version", "1", "--cme-value", expression]),
@@ -226,6 +249,22 @@ fn az(text: &str, credentials: &[Credential]) {
         }
         expected.extend(["--audiences", &credential.audience]);
         assert_eq!(words, &expected, "{text}");
+    }
+}
+
+/// The same for app registrations, whose credentials are JSON in a word.
+fn az_app(text: &str, credentials: &[Credential]) {
+    let commands = text.replace("\\\n", "\\\r").lines().filter_map(command).collect::<Vec<_>>();
+    assert_eq!(commands.len(), credentials.len(), "{text}");
+    for (words, credential) in commands.iter().zip(credentials) {
+        let (Some("az"), Some(body)) = (words.first().map(String::as_str), words.last()) else {
+            panic!("{text}")
+        };
+        let one: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(one["name"].as_str(), Some(credential.name.as_str()));
+        properties(&one, credential, |value| value.as_str().expect("a text").to_owned());
+        let option = if credential.expression.is_some() { "--body" } else { "--parameters" };
+        assert_eq!(words[words.len() - 2], option);
     }
 }
 
@@ -283,13 +322,23 @@ fn evaluated(value: &Value) -> &str {
 
 fn arm(text: &str, credentials: &[Credential]) {
     let template: Value = serde_json::from_str(text).expect("JSON");
-    let resources = template["resources"].as_array().expect("a list");
-    assert_eq!(resources.len(), credentials.len());
-    for (resource, credential) in resources.iter().zip(credentials) {
-        let name = format!("{}/{}", credential.identity, credential.name);
-        assert_eq!(evaluated(&resource["name"]), name);
-        properties(&resource["properties"], credential, |value| evaluated(value).to_owned());
+    let mut seen = 0;
+    let mut resources = vec![&template["resources"]];
+    while let Some(list) = resources.pop() {
+        for resource in list.as_array().expect("a list") {
+            if resource["type"] == "Microsoft.Resources/deployments" {
+                evaluated(&resource["resourceGroup"]);
+                resources.push(&resource["properties"]["template"]["resources"]);
+                continue;
+            }
+            let name = evaluated(&resource["name"]);
+            let is_it = |one: &&Credential| format!("{}/{}", identity(one), one.name) == name;
+            let credential = credentials.iter().find(is_it).expect("a credential");
+            properties(&resource["properties"], credential, |value| evaluated(value).to_owned());
+            seen += 1;
+        }
     }
+    assert_eq!(seen, credentials.len(), "{text}");
 }
 
 fn json(text: &str, credentials: &[Credential]) {

@@ -28,12 +28,12 @@ pub fn run(data: &[u8]) {
     }
     for value in text.split('\0') {
         let secret = Secret::new(value.to_owned());
-        assert!(Runner::Silent.mask(&secret).is_none());
-        let written = Runner::AzureDevOps.mask(&secret).expect("a command");
+        assert!(Runner::Silent.mask(&[&secret]).is_none());
+        let written = Runner::AzureDevOps.mask(&[&secret]).expect("a command");
         let command = agent(only(written.expose())).expect("a command");
         assert_eq!((command.name.as_str(), command.data.as_str()), ("task.setsecret", value));
         assert!(command.properties.is_empty());
-        let written = Runner::GitHub.mask(&secret).expect("a command");
+        let written = Runner::GitHub.mask(&[&secret]).expect("a command");
         assert_eq!(runner(only(written.expose())), Some(("add-mask".to_owned(), value.to_owned())));
     }
     // what is said about it is inert, and saying it twice changes nothing

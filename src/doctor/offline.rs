@@ -197,6 +197,7 @@ pub(super) fn variables(args: &DoctorArgs, env: &Env) -> Step {
         Some(value) if value.starts_with("$(") => "a macro that was not expanded",
         Some(_) => "set",
         None if env.is_empty(name) => "empty",
+        None if env.is_set(name) => "set, but not UTF-8",
         None => "not set",
     };
     let rows: Vec<(&str, String)> =

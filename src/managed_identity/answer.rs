@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::{Error, Host};
-use crate::{assertion::without_tokens, clock, error::Hints, http::Answer, secret::Secret};
+use crate::{clock, error::Hints, http::Answer, secret::Secret, text};
 
 /// A token, and what the answer says of it.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ pub fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
 
 /// A number, as such or as text.
 fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+    Some(number?.min(clock::LAST))
 }
 
 /// Seconds since 1970: as a number, as text, or as the endpoint of 2017 writes dates: `06/20/2019 02:57:58 +00:00` on
@@ -105,7 +106,7 @@ fn message(body: &Map<String, Value>) -> String {
         error,
     ];
     let words = words.into_iter().flatten().find_map(Value::as_str);
-    without_tokens(words.unwrap_or_default())
+    text::one_line(words.unwrap_or_default())
 }
 
 /// The next steps after a refusal.
@@ -167,6 +168,8 @@ mod tests {
         for (value, expected) in [
             (json!(1_700_000_000), Some(1_700_000_000)),
             (json!("1700000000"), Some(1_700_000_000)),
+            (json!(u64::MAX), Some(clock::LAST)),
+            (json!("18446744073709551615"), Some(clock::LAST)),
             (json!("06/20/2019 02:57:58 +00:00"), Some(1_560_999_478)),
             (json!("1/16/2020 5:24:12 AM +00:00"), Some(1_579_152_252)),
             (json!("1/16/2020 12:24:12 AM +00:00"), Some(1_579_134_252)),

@@ -14,7 +14,7 @@ pub use self::signature::Key;
 use self::signature::Signed;
 use super::{Error, masked};
 use crate::{
-    assertion::{Assertion, without_tokens},
+    assertion::Assertion,
     env::{Env, names::aws as names},
     error::Hints,
     http::{Answer, Http, host_channel},
@@ -125,12 +125,12 @@ impl Aws {
         let channel = http.channel(&self.endpoint).map_err(failed)?;
         let mut request = channel.post(&self.endpoint);
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
-            request = request.header(*name, value);
+            request = request.header(name, value);
         }
         if let Some(session) = &key.session {
-            request = request.header(signature::SESSION, session.expose());
+            request = request.secret_header(signature::SESSION, session);
         }
-        let request = request.header("authorization", authorization.expose()).body(body);
+        let request = request.secret_header("authorization", &authorization).body(body);
         let answer = channel.send(&self.endpoint, request).await.map_err(failed)?;
         masked(ui, &issued(answer)?, NAME)
     }
@@ -213,7 +213,7 @@ async fn of_container(
         }
     };
     if let Some(opens) = opens {
-        request = request.header("authorization", opens.expose());
+        request = request.secret_header("authorization", opens);
     }
     let answer = channel.send(endpoint, request).await.map_err(failed)?;
     if answer.status != 200 {
@@ -226,9 +226,8 @@ async fn of_container(
         });
     }
     let key = key(issuer, &answer)?;
-    for secret in [Some(&key.secret), key.session.as_ref()].into_iter().flatten() {
-        ui.mask(secret).map_err(Error::Mask)?;
-    }
+    let secrets: Vec<&Secret> = [Some(&key.secret), key.session.as_ref()].into_iter().flatten().collect();
+    ui.mask(&secrets).map_err(Error::Mask)?;
     Ok(key)
 }
 
@@ -250,7 +249,7 @@ pub fn key(issuer: &'static str, answer: &Answer) -> Result<Key, Error> {
 pub fn issued(answer: Answer) -> Result<Secret, Error> {
     let text = Secret::new(String::from_utf8(answer.body).unwrap_or_default());
     if answer.status != 200 {
-        let said = |tag| element(text.expose(), tag).map(without_tokens).unwrap_or_default();
+        let said = |tag| element(text.expose(), tag).map(text::one_line).unwrap_or_default();
         let (code, message) = (said("Code"), said("Message"));
         return Err(Error::Refused {
             issuer: NAME,

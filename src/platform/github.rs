@@ -10,12 +10,13 @@ use serde_json::Value;
 
 use super::{Error, masked};
 use crate::{
-    assertion::{Assertion, without_tokens},
+    assertion::Assertion,
     env::{Env, names},
     error::Hints,
     http::{Answer, Http},
     identifiers::{Audience, Endpoint},
     secret::Secret,
+    text,
     ui::Ui,
 };
 
@@ -112,10 +113,7 @@ impl GitHub {
         let failed = |source| Error::Http { issuer, source };
         let endpoint = self.request_url.with_query("audience", audience.as_str());
         let channel = http.channel(&endpoint).map_err(failed)?;
-        let request = channel
-            .get(&endpoint)
-            .bearer_auth(self.request_token.expose())
-            .header("accept", "application/json");
+        let request = channel.get(&endpoint).bearer(&self.request_token).header("accept", "application/json");
         let answer = channel.send(&endpoint, request).await.map_err(failed)?;
         masked(ui, &issued(issuer, &answer, "value")?, issuer)
     }
@@ -147,7 +145,7 @@ pub fn issued(issuer: &'static str, answer: &Answer, field: &str) -> Result<Secr
 fn message(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = value.get("message").or_else(|| value.get("error")).and_then(Value::as_str);
-    without_tokens(text.unwrap_or_default())
+    text::one_line(text.unwrap_or_default())
 }
 
 pub(super) fn not_granted(contract: Contract, pull_request: bool) -> Hints {

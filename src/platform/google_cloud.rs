@@ -5,12 +5,13 @@
 
 use super::{Error, masked};
 use crate::{
-    assertion::{Assertion, without_tokens},
+    assertion::Assertion,
     env::{Env, names},
     error::Hints,
     http::{self, Answer, Channel, host_channel},
     identifiers::{Audience, Endpoint},
     secret::Secret,
+    text,
     ui::Ui,
 };
 
@@ -58,7 +59,7 @@ pub fn issued(answer: Answer) -> Result<Secret, Error> {
         return Err(Error::Refused {
             issuer: NAME,
             status: answer.status,
-            message: if is_page { String::new() } else { without_tokens(&body) },
+            message: if is_page { String::new() } else { text::one_line(&body) },
             retry_after: answer.retry_after,
             request_id: None,
         });

@@ -16,7 +16,10 @@ mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod outputs;
+#[cfg(unix)]
+mod pasted;
 mod platforms;
 #[cfg(unix)]
 mod seeds;
+mod templates;
 mod trust;
