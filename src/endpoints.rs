@@ -30,7 +30,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::AbortHandle,
+};
 
 use self::vault::{Lookup, Vault};
 use crate::{clock, identifiers::Scope, secret::Secret};
@@ -76,12 +80,15 @@ impl Keys {
 pub struct Address {
     port: u16,
     keys: Keys,
+    /// What clients call them, in `Host`.
+    names: [String; 2],
 }
 
 impl Address {
     /// An address on 127.0.0.1.
     pub fn new(port: u16, keys: Keys) -> Self {
-        Self { port, keys }
+        let names = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{port}"));
+        Self { port, keys, names }
     }
 
     /// The port.
@@ -115,8 +122,6 @@ impl Address {
 pub struct Endpoints {
     listener: TcpListener,
     address: Address,
-    /// What clients call them, in `Host`.
-    names: [String; 2],
 }
 
 impl Endpoints {
@@ -125,8 +130,7 @@ impl Endpoints {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let address = Address::new(port, Keys::generate().map_err(std::io::Error::other)?);
-        let names = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{port}"));
-        Ok(Self { listener, address, names })
+        Ok(Self { listener, address })
     }
 
     /// Where they are.
@@ -151,23 +155,7 @@ impl Endpoints {
             let _ = stream.set_nodelay(true);
             let (endpoints, vault) = (Rc::clone(&endpoints), Rc::clone(&vault));
             connections.add(|answering, done| async move {
-                let service = service_fn(|request| {
-                    let (endpoints, vault, answering) =
-                        (Rc::clone(&endpoints), Rc::clone(&vault), Rc::clone(&answering));
-                    async move {
-                        answering.set(true);
-                        let answer = endpoints.answer(&request, &vault).await;
-                        answering.set(false);
-                        Ok::<_, Infallible>(answer)
-                    }
-                });
-                // a connection that breaks is its client's affair
-                let _ = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(PATIENCE)
-                    .max_buf_size(LONGEST_HEAD)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                endpoints.address.serve_connection(stream, &vault, &answering).await;
                 drop(done);
             });
         }
@@ -228,7 +216,27 @@ impl Connections {
 
 type Answer = Response<Full<Bytes>>;
 
-impl Endpoints {
+impl Address {
+    /// Serves one connection to its end. `answering` is whether an answer is being made.
+    pub async fn serve_connection<S>(&self, stream: S, vault: &Rc<Vault>, answering: &Cell<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = service_fn(|request| async move {
+            answering.set(true);
+            let answer = self.answer(&request, vault).await;
+            answering.set(false);
+            Ok::<_, Infallible>(answer)
+        });
+        // a connection that breaks is its client's affair
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
     async fn answer<B>(&self, request: &Request<B>, vault: &Rc<Vault>) -> Answer {
         if let Some(refused) = self.refuse_stranger(request) {
             return refused;
@@ -238,7 +246,7 @@ impl Endpoints {
         if path == OIDC {
             let given = header("authorization");
             let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.address.keys.oidc) {
+            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.keys.oidc) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             return oidc(&Parameters::of(request), vault).await;
@@ -247,7 +255,7 @@ impl Endpoints {
             let parameters = Parameters::of(request);
             let version = parameters.get("api-version");
             let name = if version == Some("2017-09-01") { "secret" } else { "x-identity-header" };
-            if !same(header(name), &self.address.keys.identity) {
+            if !same(header(name), &self.keys.identity) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             let form = match version {
@@ -258,7 +266,7 @@ impl Endpoints {
             return token(&parameters, vault, form).await;
         }
         let key = path.strip_suffix(METADATA).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
-        if !same(key.as_bytes(), &self.address.keys.path) {
+        if !same(key.as_bytes(), &self.keys.path) {
             return empty(StatusCode::UNAUTHORIZED);
         }
         if !header("metadata").eq_ignore_ascii_case(b"true") {

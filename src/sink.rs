@@ -33,7 +33,7 @@ pub enum Error {
     #[error("stdout could not be written: {0}")]
     Stdout(io::Error),
     /// A value that the form cannot hold.
-    #[error("the value of {0} has a line break, which this form cannot hold")]
+    #[error("the value of {0} has a line break, or white space at an end, which this form cannot hold")]
     LineBreak(&'static str),
 }
 
@@ -143,15 +143,17 @@ fn lines(variables: &[Variable], line: fn(&str, &str) -> String) -> String {
 }
 
 /// `##vso[task.setvariable]` for each: none of them is a secret, so that later steps have them in their environment.
-fn azure_devops(variables: &[Variable]) -> String {
+pub fn azure_devops(variables: &[Variable]) -> String {
     lines(variables, |name, value| {
         format!("##vso[task.setvariable variable={name}]{}", ui::azure_devops_data(value))
     })
 }
 
-/// GitLab's dotenv report has neither quotes nor several lines.
-fn dotenv(variables: &[Variable]) -> Result<String, Error> {
-    match variables.iter().find(|variable| variable.value.text().contains(['\n', '\r'])) {
+/// GitLab's dotenv report has neither quotes nor several lines, and takes white space off the ends
+/// (`app/services/ci/parse_dotenv_artifact_service.rb`).
+pub fn dotenv(variables: &[Variable]) -> Result<String, Error> {
+    let is_kept = |value: &str| value.trim() == value && !value.contains(['\n', '\r']);
+    match variables.iter().find(|variable| !is_kept(variable.value.text())) {
         Some(variable) => Err(Error::LineBreak(variable.name)),
         None => Ok(lines(variables, |name, value| format!("{name}={value}"))),
     }
@@ -185,6 +187,8 @@ mod tests {
         let variables = [Variable::plain("A", "a%b;c]d'e")];
         assert_eq!(azure_devops(&variables), "##vso[task.setvariable variable=A]a%AZP25b%3Bc%5Dd'e\n");
         assert_eq!(dotenv(&variables).unwrap(), "A=a%b;c]d'e\n");
-        assert!(matches!(dotenv(&[Variable::plain("A", "a\nB=b")]), Err(Error::LineBreak("A"))));
+        for lost in ["a\nB=b", "a\r", " a", "a\t"] {
+            assert!(matches!(dotenv(&[Variable::plain("A", lost)]), Err(Error::LineBreak("A"))));
+        }
     }
 }

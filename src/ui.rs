@@ -15,6 +15,31 @@ pub enum Runner {
     Silent,
 }
 
+impl Runner {
+    /// The commands that hide secrets, where there are such.
+    ///
+    /// A value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
+    /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
+    /// `docs/design/percentEncoding.md`).
+    ///
+    /// GitHub's runner finds a command at the start of a line only (actions/runner
+    /// `src/Runner.Common/ActionCommand.cs`), and whoever else writes to this stream may have left one unfinished: a
+    /// command of the job's, a progress meter. So a line break goes ahead, in the same write. The agent of Azure DevOps
+    /// finds a command anywhere.
+    pub fn mask(self, secrets: &[&Secret]) -> Option<Secret> {
+        let command = |secret: &&Secret| match self {
+            Self::GitHub => format!("::add-mask::{}\n", github_data(secret.expose())),
+            _ => format!("##vso[task.setsecret]{}\n", azure_devops_data(secret.expose())),
+        };
+        let break_before = match self {
+            Self::GitHub => "\n",
+            Self::AzureDevOps => "",
+            Self::Silent => return None,
+        };
+        Some(Secret::new(break_before.to_owned() + &secrets.iter().map(command).collect::<String>()))
+    }
+}
+
 /// Where mask commands go. Runners read both streams, each in its own order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskStream {
@@ -41,27 +66,8 @@ pub struct Ui {
 
 impl Ui {
     /// Hides secrets in everything that the runner logs from now on.
-    ///
-    /// A value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
-    /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
-    /// `docs/design/percentEncoding.md`).
-    ///
-    /// GitHub's runner finds a command at the start of a line only (actions/runner
-    /// `src/Runner.Common/ActionCommand.cs`), and whoever else writes to this stream may have left one unfinished: a
-    /// command of the job's, a progress meter. So a line break goes ahead, in the same write. The agent of Azure DevOps
-    /// finds a command anywhere.
     pub fn mask(&self, secrets: &[&Secret]) -> std::io::Result<()> {
-        let command = |secret: &&Secret| match self.runner {
-            Runner::GitHub => format!("::add-mask::{}\n", github_data(secret.expose())),
-            _ => format!("##vso[task.setsecret]{}\n", azure_devops_data(secret.expose())),
-        };
-        let break_before = match self.runner {
-            Runner::GitHub => "\n",
-            Runner::AzureDevOps => "",
-            Runner::Silent => return Ok(()),
-        };
-        let commands = break_before.to_owned() + &secrets.iter().map(command).collect::<String>();
-        let commands = Secret::new(commands);
+        let Some(commands) = self.runner.mask(secrets) else { return Ok(()) };
         match self.mask_stream {
             MaskStream::Stdout => write_now(&mut std::io::stdout().lock(), &commands),
             MaskStream::Stderr => write_now(&mut std::io::stderr().lock(), &commands),

@@ -21,5 +21,7 @@ mod outputs;
 #[cfg(unix)]
 mod pasted;
 mod platforms;
+#[cfg(unix)]
+mod seeds;
 mod templates;
 mod trust;
