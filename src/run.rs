@@ -630,12 +630,11 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Check(check) => return check_trust(check, env, ui).await,
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
     };
-    let rendered = trust.render(form)?;
+    sink::stdout(&trust.render(form)?)?;
     // what is redirected, or piped into a shell, hides its comments
     for note in trust.notes(form) {
         ui.info(&note);
     }
-    sink::stdout(&rendered)?;
     Ok(0)
 }
 
