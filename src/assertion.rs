@@ -67,6 +67,8 @@ pub struct Claims {
     pub git_ref: Option<String>,
     /// `branch` or `tag`.
     pub ref_type: Option<String>,
+    /// The project, which GitLab's tokens alone have.
+    pub project_path: Option<String>,
 }
 
 impl Claims {
@@ -134,6 +136,7 @@ impl Claims {
             environment: text("environment"),
             git_ref: text("ref"),
             ref_type: text("ref_type"),
+            project_path: text("project_path"),
         })
     }
 

@@ -17,7 +17,7 @@ use self::elsewhere::{
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
-        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
+        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, RoleScope, Scope, ServiceConnectionId,
         SubjectClaim, SubscriptionId, TenantId, VariableName,
     },
     trust,
@@ -417,9 +417,9 @@ pub struct ApplyTrust {
     /// Role to assign to the identity
     #[arg(long, value_name = "NAME", requires = "scope")]
     pub role: Option<String>,
-    /// Where, as a resource id: /subscriptions/…
+    /// Where, as a resource id: /subscriptions/…, or a management group's
     #[arg(long, value_name = "RESOURCE-ID", requires = "role")]
-    pub scope: Option<String>,
+    pub scope: Option<RoleScope>,
     /// Do it
     #[arg(long)]
     pub yes: bool,
@@ -429,6 +429,9 @@ pub struct ApplyTrust {
     /// Azure Resource Manager's base URL, where it is not the cloud's own
     #[arg(long, value_name = "URL")]
     pub resource_manager: Option<Endpoint>,
+    /// Give up on a request after this long, all tries together: seconds, or with a unit as in 90s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// What `azfed trust` prints.

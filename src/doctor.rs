@@ -28,7 +28,7 @@ use crate::{
     error::{self, Error},
     exchange::{Acquired, Exchange},
     http::{self, Answer, Http},
-    identifiers::{Endpoint, Scope, SubscriptionId},
+    identifiers::{Endpoint, ObjectId, Scope, SubscriptionId},
     identity_map::IdentityMap,
     nearest::{self, Credential, Outcome},
     platform::Platform,
@@ -544,15 +544,12 @@ impl Examination<'_> {
     async fn operators_token(&self, target: &Target) -> Result<Secret, Step> {
         let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
         let scope = target.cloud.resource_manager_scope();
-        let asked = tokio::time::timeout(self.args.source.timeout, apply::operators_token(scope.resource()));
-        let access_token = match asked.await {
-            Ok(Ok(access_token)) => access_token,
-            Ok(Err(error)) => {
-                let hint = "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
-                return Err(skipped(&error.to_string()).hint(hint));
-            }
-            Err(_) => return Err(skipped("az gave no access token in time")),
-        };
+        let asked = apply::operators_token(scope.resource(), self.args.source.timeout).await;
+        let access_token = asked.map_err(|error| {
+            let hint =
+                "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
+            skipped(&error.to_string()).hint(hint)
+        })?;
         self.ui.mask(&[&access_token]).map_err(|error| {
             skipped(&format!("az' access token could not be masked in this job's log: {error}"))
         })?;
@@ -665,7 +662,8 @@ fn answers_as_entra(answer: &Answer) -> Step {
 /// The command that gives the identity a role. How long a new one takes: Microsoft Learn "Troubleshoot Azure RBAC".
 fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error::Hints {
     let subscription = subscription.map_or("<subscription>", SubscriptionId::as_str);
-    let object = object.map_or_else(|| "<object id>".to_owned(), text::shell_word);
+    let object = object.and_then(|object| object.parse::<ObjectId>().ok());
+    let object = object.map_or_else(|| "<object id>".to_owned(), |object| object.to_string());
     error::Hints::with_lines(
         "give the identity a role, the least that the job needs, where it needs it (a new one can take ten minutes to work):",
         &[
@@ -700,12 +698,14 @@ fn create(
         cloud: None,
         audience: Some(target.audience.clone()),
     };
-    // claims that no credential could have get no command
-    let command =
-        Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.render(Form::Az));
-    let Ok(command) = command else { return error::Hints::none() };
-    let lines: Vec<&str> = command.lines().filter(|line| !line.starts_with('#')).collect();
-    error::Hints::with_lines(fix, &lines)
+    let fix = fix.trim_end_matches(':');
+    match Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.commands()) {
+        Ok(commands) => error::Hints::with_lines(format!("{fix}:"), &commands.lines().collect::<Vec<_>>()),
+        Err(error) => error::Hints::one(format!(
+            "{fix} by hand; no command can be shown for it: {error}. A job whose environment, branch or tag has a plain name \
+             gets one"
+        )),
+    }
 }
 
 /// The comparison, in the light of what Entra said.

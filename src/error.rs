@@ -24,6 +24,29 @@ pub struct Hint {
     pub lines: Vec<String>,
 }
 
+impl Hint {
+    /// As a log can show it. Where a line would be cut or changed for that, no line is left: half of a command may be
+    /// another command.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let text = text::inert(&self.text);
+        if self.lines.iter().all(|line| text::inert(line) == *line) {
+            return Self { text, lines: self.lines.clone() };
+        }
+        let why = "; by hand, as a log would cut or change what there is to paste";
+        Self { text: format!("{}{why}", text.trim_end_matches(':')), lines: Vec::new() }
+    }
+}
+
+/// What to say in place of a command.
+fn by_hand(fix: &str) -> String {
+    format!(
+        "{}; by hand, as no command can have its values as they are: a log would change them, or az would take one for an option \
+         or a file. A job whose environment, branch or tag has a plain name gets a command",
+        fix.trim_end_matches(':')
+    )
+}
+
 impl Hints {
     /// Nothing to say.
     pub fn none() -> Self {
@@ -263,9 +286,10 @@ impl Error {
         let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
         out.push_str(&self.explanation());
         for hint in self.hints().iter() {
-            let _ = writeln!(out, "azfed: hint: {}", text::inert(&hint.text));
+            let hint = hint.shown();
+            let _ = writeln!(out, "azfed: hint: {}", hint.text);
             for line in &hint.lines {
-                let _ = writeln!(out, "    {}", text::inert(line));
+                let _ = writeln!(out, "    {line}");
             }
         }
         out.push_str(&self.references());
@@ -291,6 +315,11 @@ fn through_token_proxy(error: &Error) -> Hints {
         ),
         error => error.hints(),
     }
+}
+
+/// Whether a command can have what a job presents, as it is.
+fn can_be_pasted(claims: &Claims, audience: &Audience) -> bool {
+    [&claims.iss, &claims.sub, audience.as_str()].into_iter().all(text::is_value)
 }
 
 fn shown(value: &str) -> String {
@@ -339,13 +368,10 @@ impl Presented {
     pub fn create_hints(&self, fix: &str) -> Hints {
         let (issuer, subject) = (&self.claims.iss, &self.claims.sub);
         // what a log cannot show as it is would create another credential than this job's
-        let by_hand = || {
-            let fix = fix.trim_end_matches(':');
-            Hints::one(format!("{fix} by hand: no command here can hold its issuer and subject as they are"))
-        };
         let is_shown = |line: &str| !line.is_empty() && text::inert(line) == line;
-        if [issuer, subject].iter().any(|claim| !is_shown(claim) || claim.trim() != claim.as_str()) {
-            return by_hand();
+        let is_value = |claim: &&String| is_shown(claim) && claim.trim() == claim.as_str();
+        if !can_be_pasted(&self.claims, &self.audience) || ![issuer, subject].iter().all(is_value) {
+            return Hints::one(by_hand(fix));
         }
         let name = trust::name_of(issuer, subject);
         let client = self.identity.client.as_str().to_ascii_lowercase();
@@ -361,7 +387,7 @@ impl Presented {
             format!("  --parameters {}", word(&parameters.to_string())),
         ];
         if !application.iter().all(|line| is_shown(line)) {
-            return by_hand();
+            return Hints::one(by_hand(fix));
         }
         if self.is_managed_identitys() {
             return Hints::with_lines(fix, &application.each_ref().map(String::as_str));

@@ -335,7 +335,7 @@ impl Channel {
             body.extend_from_slice(&chunk);
         }
         let date = date.and_then(|date| httpdate::parse_http_date(&date).ok());
-        let body = carried.scrub(body);
+        let body = carried.scrub(body, !status.is_success());
         Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date, challenge })
     }
 }

@@ -148,6 +148,8 @@ fn spelling(presented: &str, configured: &str) -> Option<String> {
         "letter case"
     } else if presented.trim_end_matches('/') == configured.trim_end_matches('/') {
         "a slash at the end"
+    } else if seen(presented) == seen(configured) {
+        "characters that cannot be seen"
     } else {
         return None;
     };
@@ -343,6 +345,11 @@ impl Outcome {
             }
         }
     }
+}
+
+/// The characters that can be seen.
+fn seen(value: &str) -> String {
+    value.chars().filter(|&character| !text::is_no_text(character)).collect()
 }
 
 /// One harmless line, with spaces at its ends made visible.

@@ -203,7 +203,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Runs a command; the exit code is the child's, where there is one.
 async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     match command {
-        Command::Login(args) => interruptible(login(args, env, ui)).await?,
+        Command::Login(args) => Box::pin(interruptible(login(args, env, ui))).await?,
         Command::Exec(args) => return exec(args, env, ui).await,
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
@@ -698,10 +698,10 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
     if args.role.is_some() && identities.len() > 1 {
         return Err(apply::Error::RoleForSeveral(identities.len()).into());
     }
-    let token = apply::operators_token(resource.resource()).await?;
+    let token = apply::operators_token(resource.resource(), args.timeout).await?;
     ui.mask(&[&token]).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
     let http = Http::new(env, [&base])?;
-    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
+    let manager = apply::ResourceManager::new(base, &http, token, args.timeout, ui)?;
     // every plan before the first write: what cannot be done changes nothing
     let mut plans = Vec::new();
     for (identity, resource_group, credentials) in identities {
@@ -722,7 +722,7 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
         return Ok(0);
     }
     for (plan, wanted) in plans {
-        let ids = manager.apply(plan).await?;
+        let ids = manager.apply(plan, &wanted).await?;
         let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
         sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
     }

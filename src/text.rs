@@ -19,7 +19,7 @@ pub fn inert(foreign: &str) -> String {
     let mut line = String::with_capacity(foreign.len());
     for character in foreign.chars() {
         match character {
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
+            hidden if is_hidden(hidden) => {}
             '\u{2028}' | '\u{2029}' => line.push(' '),
             ':' if line.ends_with(':') && !is_behind_a_word(&line) => line.push_str(" :"),
             '#' if line.ends_with('#') => line.push_str(" #"),
@@ -71,12 +71,54 @@ fn is_behind_a_word(line: &str) -> bool {
     line.strip_suffix(':').is_some_and(|before| before.ends_with(|last: char| last.is_ascii_alphanumeric()))
 }
 
+/// Characters that nobody sees, or that turn the direction of those around them (Unicode 16, `DerivedCoreProperties`,
+/// `Default_Ignorable_Code_Point`; UAX #9, 2).
+pub fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// Whether a character ends a line, moves a cursor, or cannot be seen.
+pub fn is_no_text(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') || is_hidden(character)
+}
+
+/// Whether a runner would take something in this line for a command (see [`one_line`]).
+pub fn has_command(line: &str) -> bool {
+    line.contains("##[") || line.contains("##vso[") || line.trim_start().starts_with("::")
+}
+
+/// Whether a value can be shown as it is, and az takes it as a value: what starts with `-` is an option to it, and what
+/// starts with `@` a file.
+pub fn is_value(value: &str) -> bool {
+    !value.is_empty() && !value.starts_with(['-', '@']) && one_line(value) == value
+}
+
 /// A word that a POSIX shell reads back as exactly `value`.
 ///
 /// Plain words stay as they are; everything else is put in single quotes (POSIX.1-2017, Shell Command Language, 2.2.2).
 pub fn shell_word(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
-    if !value.is_empty() && value.bytes().all(plain) {
+    // zsh takes what starts with `=` for a command's name
+    if !value.is_empty() && !value.starts_with('=') && value.bytes().all(plain) {
         value.to_owned()
     } else {
         format!("'{}'", value.replace('\'', r"'\''"))
@@ -103,7 +145,7 @@ pub fn markdown(foreign: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{markdown, one_line, shell_word};
+    use super::{is_value, markdown, one_line, shell_word};
 
     #[test]
     fn no_runner_command_survives() {
@@ -116,6 +158,8 @@ mod tests {
             "####vso[x]",
             "#\u{200b}#vso[x]",
             "\u{202e}::x",
+            "#\u{61c}#vso[x]",
+            "#\u{fe0f}\u{e0041}#[x]",
             "a\u{2028}::b",
         ] {
             let line = one_line(hostile);
@@ -166,6 +210,16 @@ mod tests {
         assert_eq!(shell_word("repo:contoso/infra:environment:prod"), "repo:contoso/infra:environment:prod");
         assert_eq!(shell_word("it's $HOME"), r"'it'\''s $HOME'");
         assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("=ls"), "'=ls'");
+    }
+
+    #[test]
+    fn values_are_no_options_and_no_files() {
+        assert!(is_value("repo:contoso/infra:environment:prod") && is_value("größe"));
+        for wrong in ["", "--help", "@/etc/passwd", " x", "a\nb", "a\u{200b}b", "a\u{202e}b", "##[x]"] {
+            assert!(!is_value(wrong), "{wrong:?}");
+        }
+        assert!(!is_value(&"x".repeat(2001)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     cli::{AzureDevopsTrust, Form, GithubTrust, GitlabTrust, KubernetesTrust, TrustOptions},
     error::Hints,
+    identifiers,
     identity_map::IdentityMap,
     nearest::Owner,
     subject::{self, Components, Context, Repository},
@@ -273,7 +274,7 @@ impl Trust {
         }
         let anchor = ids.filter(|_| described.flexible).map(|(_, id)| ("repository_id", id));
         let workflow = described.reusable_workflow.as_deref().map(workflow).transpose()?;
-        let issuer = described.issuer.trim_end_matches('/').to_owned();
+        let issuer = plain("--issuer", described.issuer.trim_end_matches('/'))?;
         let jobs = contexts.iter().map(|(context, identity)| Job {
             identity: identity.clone(),
             anchor,
@@ -288,11 +289,12 @@ impl Trust {
                 format!("These subjects are classic. A repository that was made, renamed or moved after 2026-07-15, or that opted in, has immutable ones with ids; what it has says: gh api repos/{owner}/{name}/actions/oidc/customization/sub --jq .sub_claim_prefix"),
                 format!(
                     "Immutable, the first of them is {}",
-                    jobs_first.replacen(
+                    // some shells run what stands in a comment that is pasted
+                    text::shell_word(&jobs_first.replacen(
                         &format!("repo:{owner}/{name}"),
                         &format!("repo:{owner}@OWNER-ID/{name}@REPOSITORY-ID"),
                         1
-                    )
+                    ))
                 ),
                 format!("If sub_claim_prefix has `@` in it, add --immutable \"$(gh api repos/{owner}/{name} --jq '\"\\(.owner.id)/\\(.id)\"')\""),
             ]);
@@ -461,11 +463,24 @@ impl Trust {
     }
 
     fn new(jobs: Vec<Job>, options: &TrustOptions) -> Result<Self, Error> {
+        for (flag, name) in [
+            ("--identity", &options.identity),
+            ("--resource-group", &options.resource_group),
+            ("--name", &options.name),
+        ] {
+            if let Some(name) = name.as_ref().filter(|name| !identifiers::is_name(name)) {
+                return Err(part(flag, name, "is no name that Azure takes"));
+            }
+        }
         let mut notes = Vec::new();
         let single = jobs.len() == 1;
+        let audience = alone("the audience", false, &options.audience())?;
         let mut credentials: Vec<Credential> = Vec::new();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for job in jobs {
+            alone("the issuer", false, &job.issuer)?;
+            // a quote would end the string that the subject is in
+            alone("the subject", job.anchor.is_some(), &job.subject)?;
             for value in [&job.issuer, &job.subject] {
                 if value.chars().count() > LONGEST {
                     return Err(part("the job", value, "is longer than the 600 characters that Entra takes"));
@@ -504,7 +519,7 @@ impl Trust {
                 expression,
                 issuer: job.issuer,
                 subject: job.subject,
-                audience: options.audience(),
+                audience: audience.clone(),
                 owner,
             });
         }
@@ -560,8 +575,8 @@ impl Trust {
     /// As one of the owner's tools takes it.
     pub fn render(&self, form: Form) -> Result<String, Error> {
         let is_flexible = self.credentials.iter().any(|credential| credential.expression.is_some());
-        Ok(match form {
-            Form::Az => self.az(),
+        gated(match form {
+            Form::Az => format!("{}{}", self.comments(Form::Az, "#"), self.az()),
             Form::AzApp => self.az_app(),
             Form::Terraform | Form::TerraformAzurerm4 if is_flexible => {
                 return Err(Error::Nothing(
@@ -577,6 +592,11 @@ impl Trust {
             Form::Arm => self.arm(),
             Form::Json => self.json(),
         })
+    }
+
+    /// Azure CLI's commands without a comment, for a hint.
+    pub fn commands(&self) -> Result<String, Error> {
+        gated(self.az())
     }
 
     /// What there is to know about what is printed, a line each.
@@ -642,7 +662,7 @@ impl Trust {
     }
 
     fn az(&self) -> String {
-        let mut out = self.comments(Form::Az, "#");
+        let mut out = String::new();
         if self.credentials.len() > 1 {
             out.push_str(
                 "# One after the other: Azure answers 409 to two writes on one identity at a time.\nset -e\n",
@@ -869,6 +889,27 @@ fn part(flag: &'static str, value: &str, reason: &'static str) -> Error {
     Error::Part { flag, value: value.to_owned(), reason }
 }
 
+/// What is to be printed, if no line of it is more than text.
+fn gated(out: String) -> Result<String, Error> {
+    // `lines` would take a carriage return away
+    let is_text = |line: &str| !line.contains(text::is_no_text) && !text::has_command(line);
+    if out.split('\n').all(is_text) {
+        Ok(out)
+    } else {
+        Err(Error::Nothing(
+            "what would be printed has text in it that a runner or terminal takes for a command",
+        ))
+    }
+}
+
+/// A value that is a word by itself: az takes `-` in front for an option, and `@` for a file.
+fn alone(flag: &'static str, wild: bool, value: &str) -> Result<String, Error> {
+    if value.starts_with(['-', '@']) {
+        return Err(part(flag, value, "starts with `-` or `@`, which az takes for an option or a file"));
+    }
+    plain_or_wild(flag, wild, value)
+}
+
 /// Something that stands in a subject as it is.
 fn plain(flag: &'static str, value: &str) -> Result<String, Error> {
     plain_or_wild(flag, false, value)
@@ -884,8 +925,11 @@ fn plain_or_wild(flag: &'static str, wild: bool, value: &str) -> Result<String, 
     if value.contains(char::is_control) {
         return Err(part(flag, value, "has a control character"));
     }
+    if value.contains(text::is_no_text) {
+        return Err(part(flag, value, "has a character that nobody sees, or that turns the others around"));
+    }
     // it goes to a log, and to a shell's history, as it is
-    if value.contains("##vso[") || value.contains("##[") || value.starts_with("::") {
+    if text::has_command(value) {
         return Err(part(flag, value, "has what a runner takes for a command"));
     }
     if value.contains('*') && !wild {
@@ -913,7 +957,8 @@ fn repository(value: &str) -> Result<(&str, &str), Error> {
     let wrong = || part("--repo", value, "is not owner/repository");
     let (owner, name) = value.split_once('/').ok_or_else(wrong)?;
     let ok = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        !part.chars().all(|c| c == '.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     if ok(owner) && ok(name) { Ok((owner, name)) } else { Err(wrong()) }
 }

@@ -94,43 +94,33 @@ impl Request {
 
 /// The secrets of a request, in each form in which they are looked for.
 #[derive(Debug, Default)]
-pub(super) struct Carried(Vec<Secret>);
+pub(super) struct Carried {
+    whole: Vec<Secret>,
+    /// Signatures alone: looked for in refusals only, as the token in a good answer has one of its own, which test
+    /// doubles make the same.
+    signatures: Vec<Secret>,
+}
 
 impl Carried {
     fn add(&mut self, secret: &str) {
+        self.whole.extend(forms(secret));
         // a JWT without its signature proves nothing, and the signature alone completes what else is known
-        let signature = secret.rsplit_once('.').map(|(_, signature)| signature);
-        for form in [Some(secret), signature].into_iter().flatten() {
-            self.add_form(form.to_owned());
-            for engine in [STANDARD, URL_SAFE] {
-                for offset in 0..3 {
-                    // whatever stands before and after shares the outermost groups of four with it
-                    let encoded = engine.encode([&b"   "[..offset], form.as_bytes()].concat());
-                    let start = if offset == 0 { 0 } else { 4 };
-                    self.add_form(
-                        encoded.get(start..encoded.len().saturating_sub(4)).unwrap_or_default().to_owned(),
-                    );
-                }
-            }
-        }
-    }
-
-    fn add_form(&mut self, form: String) {
-        let form = Secret::new(form);
-        if form.expose().len() >= SHORTEST {
-            self.0.push(form);
+        if let Some((_, signature)) = secret.rsplit_once('.') {
+            self.signatures.extend(forms(signature));
         }
     }
 
     /// The same text without the secrets.
-    pub(super) fn scrub(&self, text: Vec<u8>) -> Vec<u8> {
+    pub(super) fn scrub(&self, text: Vec<u8>, is_refusal: bool) -> Vec<u8> {
+        let signatures = self.signatures.iter().filter(|_| is_refusal);
+        let forms: Vec<&Secret> = self.whole.iter().chain(signatures).collect();
         let mut may_begin = [false; 256];
-        for byte in self.0.iter().filter_map(|form| form.expose().bytes().next()).chain(*b"%\\&") {
+        for byte in forms.iter().filter_map(|form| form.expose().bytes().next()).chain(*b"%\\&") {
             may_begin[usize::from(byte)] = true;
         }
         let found = |at: usize| {
-            let length = |form: &Secret| length_at(&text, at, form.expose().as_bytes());
-            may_begin[usize::from(text[at])].then(|| self.0.iter().filter_map(length).max()).flatten()
+            let length = |form: &&Secret| length_at(&text, at, form.expose().as_bytes());
+            may_begin[usize::from(text[at])].then(|| forms.iter().filter_map(length).max()).flatten()
         };
         let mut clean = Vec::new();
         let (mut at, mut copied) = (0, 0);
@@ -154,8 +144,22 @@ impl Carried {
 
     /// The same for a header's value.
     pub(super) fn scrub_text(&self, text: String) -> String {
-        String::from_utf8_lossy(&self.scrub(text.into_bytes())).into_owned()
+        String::from_utf8_lossy(&self.scrub(text.into_bytes(), true)).into_owned()
     }
+}
+
+/// A secret as it is, and what of it is the same wherever it stands in a longer text that is put into base64.
+fn forms(secret: &str) -> impl Iterator<Item = Secret> {
+    let offsets = [STANDARD, URL_SAFE]
+        .into_iter()
+        .flat_map(|engine| (0..3).map(move |offset| (engine.clone(), offset)));
+    let encoded = offsets.map(move |(engine, offset)| {
+        // what stands before and after shares the outermost groups of four with it
+        let encoded = engine.encode([&b"   "[..offset], secret.as_bytes()].concat());
+        let start = if offset == 0 { 0 } else { 4 };
+        encoded.get(start..encoded.len().saturating_sub(4)).unwrap_or_default().to_owned()
+    });
+    std::iter::once(secret.to_owned()).chain(encoded).filter(|form| form.len() >= SHORTEST).map(Secret::new)
 }
 
 /// How many bytes of `text`, from `at` on, spell `form`: each of its bytes as it is or escaped, with white space anywhere
@@ -316,5 +320,10 @@ mod tests {
         // too short to be one, and everywhere
         assert_eq!(scrubbed("t", "{\"t\":1}"), "{\"t\":1}");
         assert_eq!(scrubbed("", "x"), "x");
+        // a good answer's token keeps its signature, whatever that is
+        let mut carried = Carried::default();
+        carried.add(JWT);
+        let granted = "e30.e30.c2lnbmF0dXJlLXNpZ25hdHVyZQ".as_bytes().to_vec();
+        assert_eq!(carried.scrub(granted.clone(), false), granted);
     }
 }

@@ -164,9 +164,9 @@ fn what_cannot_be_done_changes_nothing() {
         (
             "infra-prod",
             &one,
-            &["--role", "Emperor", "--scope", "/subscriptions/x", "--yes"],
+            &["--role", "Emperor", READER[2], READER[3], "--yes"],
             2,
-            "there is no role `Emperor` at /subscriptions/x",
+            "there is no role `Emperor` at /subscriptions/44444444-4444-4444-8444-444444444444",
         ),
         ("infra-prod", &one, &["--role", "Reader"], 2, "--scope"),
         ("infra-prod", &one, &["--resource-group", "nowhere"], 2, "--resource-group"),
@@ -388,4 +388,172 @@ fn the_page_on_granular_access_runs() {
     ] {
         assert!(shown.contains(called), "{called}: {shown}");
     }
+}
+
+/// The next answers of Azure Resource Manager but these few are this.
+fn answers(operator: &Operator, after: u32, times: u32, body: &str) {
+    operator.job.emulator.fault(Fault {
+        kind: "arm".to_owned(),
+        times,
+        after,
+        late_ms: 0,
+        action: Action::Status { status: 200, body: body.to_owned(), headers: BTreeMap::new() },
+    });
+}
+
+fn one(name: &str, subject: &str, audience: &str) -> serde_json::Value {
+    serde_json::json!({ "name": name, "issuer": "https://i", "subject": subject, "audiences": [audience] })
+}
+
+#[test]
+fn a_role_stands_where_the_plan_says() {
+    let operator = Operator::new();
+    let file = credentials(&["--environment", "prod"]);
+    for scope in [
+        "",
+        "/",
+        "/subscriptions/mine",
+        "/subscriptions/44444444-4444-4444-8444-444444444444/resourceGroups/small/../../../other",
+        "/subscriptions/44444444-4444-4444-8444-444444444444/resourceGroups/small/%2e%2e/x",
+        "/subscriptions/44444444-4444-4444-8444-444444444444/resourceGroups//x",
+        "/subscriptions/44444444-4444-4444-8444-444444444444?x=",
+        "/providers/Microsoft.Management/managementGroups/..",
+        "/providers/Microsoft.Authorization",
+    ] {
+        let outcome = operator.apply("infra-prod", &file, &["--role", "Reader", "--scope", scope, "--yes"]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{scope}");
+    }
+    assert_eq!(operator.job.emulator.requests().iter().filter(|request| request.kind == "arm").count(), 0);
+    let group = "/providers/Microsoft.Management/managementGroups/contoso";
+    let outcome = operator.apply("infra-prod", &file, &["--role", "Reader", "--scope", group]);
+    assert!(!outcome.stderr.contains("is no scope of a role"), "{}", outcome.stderr);
+
+    // a list that does not keep to the filter gives no other role than the plan says
+    let operator = Operator::new();
+    answers(&operator, 2, 1, r#"{"value":[{"id":"/x","properties":{"roleName":"Owner"}}]}"#);
+    let outcome = operator.apply("infra-prod", &file, &[&READER[..], &["--yes"]].concat());
+    assert_eq!(outcome.code, Some(2), "{}", outcome.all());
+    assert!(outcome.stderr.contains("there is no role `Reader`"), "{}", outcome.stderr);
+    assert_eq!(operator.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn what_azure_says_is_no_command() {
+    let identity = |client: &str, tenant: &str, principal: &str| {
+        serde_json::json!({ "properties": { "clientId": client, "tenantId": tenant, "principalId": principal } })
+            .to_string()
+    };
+    let id = "11111111-1111-4111-8111-111111111111";
+    for (body, said) in [
+        (identity(&format!("{id}; touch x #"), id, id), "clientId: "),
+        (identity(id, "$(touch x)", id), "tenantId: "),
+        (identity(id, id, "p"), "principalId: "),
+        (r#"{"properties":{}}"#.to_owned(), "its answer has no clientId"),
+        ("[]".to_owned(), "its answer is no JSON object"),
+        ("<html>".to_owned(), "its answer is no JSON object"),
+    ] {
+        let operator = Operator::new();
+        answers(&operator, 0, 0, &body);
+        let arguments = ["--yes", "--location", "westeurope"];
+        let outcome = operator.apply("infra-prod", &credentials(&["--environment", "prod"]), &arguments);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(4), ""), "{body}");
+        assert!(
+            outcome.stderr.contains("refused to read the identity: 200 ") && outcome.stderr.contains(said),
+            "{}",
+            outcome.stderr
+        );
+        assert_eq!(operator.writes(), Vec::<String>::new(), "{body}");
+    }
+    // a name in a list leads to no other resource
+    let operator = Operator::new();
+    let listed =
+        serde_json::json!({ "value": [one("../../../../elsewhere", "repo:a/b:environment:prod", "other")] });
+    answers(&operator, 1, 1, &listed.to_string());
+    let file = serde_json::json!([one("mine", "repo:a/b:environment:prod", "api://AzureADTokenExchange")]);
+    let outcome = operator.apply("infra-prod", &file.to_string(), &["--yes"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("`../../../../elsewhere` is no name of a federated credential"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(operator.writes(), Vec::<String>::new());
+    // and what it was sent does not come back
+    let operator = Operator::new();
+    operator.job.fault(
+        "arm",
+        0,
+        Action::Status {
+            status: 403,
+            body: serde_json::json!({ "error": { "message": format!("Bearer {} may not", operator.token) } })
+                .to_string(),
+            headers: BTreeMap::new(),
+        },
+    );
+    let outcome = operator.apply("infra-prod", &file.to_string(), &["--yes"]);
+    assert!(outcome.stderr.contains("403 Bearer … may not"), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_would_overwrite_itself_is_refused() {
+    let file = |credentials: &[serde_json::Value]| serde_json::Value::from(credentials.to_vec()).to_string();
+    for (wanted, said) in [
+        (
+            file(&[one("One", "s", "a"), one("one", "t", "a")]),
+            "credential `one`: the file has another one of that name",
+        ),
+        (
+            file(&[one("one", "s", "a"), one("two", "s", "a")]),
+            "credential `two`: the file has another one with its issuer",
+        ),
+        (
+            file(&[one("one", "s", "a"), one("two", "s", "b")]),
+            "credential `two`: the file has another one with its issuer",
+        ),
+    ] {
+        let operator = Operator::new();
+        let outcome = operator.apply("infra-prod", &wanted, &["--yes"]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{wanted}");
+        assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+        assert_eq!(operator.writes(), Vec::<String>::new());
+    }
+    // the identity's credential `prod` stays for the first, and would become the second's
+    let prod = credentials(&["--environment", "prod", "--name", "other"]);
+    let mut list: Vec<serde_json::Value> = serde_json::from_str(&prod).unwrap();
+    list.push(one("PROD", "t", "a"));
+    for _ in 0..2 {
+        let operator = Operator::new();
+        let outcome = operator.apply("infra-prod", &file(&list), &["--yes"]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{}", outcome.all());
+        assert!(outcome.stderr.contains("name it otherwise"), "{}", outcome.stderr);
+        assert_eq!(operator.writes(), Vec::<String>::new());
+        list.reverse();
+    }
+}
+
+#[test]
+fn the_proof_is_what_azure_has_then() {
+    let file = serde_json::json!([one("new", "repo:a/b:environment:prod", "a")]).to_string();
+    // somebody else, or Azure itself, takes it away: identity, list, write, then the proof's identity and its list
+    let operator = Operator::new();
+    answers(&operator, 4, 0, r#"{"value":[],"properties":{}}"#);
+    let outcome = operator.apply("infra-prod", &file, &["--yes"]);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.all());
+    assert!(
+        outcome.stderr.contains("refused to keep the federated credential new: 200 the identity does not have it as it was written"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!outcome.stdout.contains("can log in"), "{}", outcome.stdout);
+    assert_eq!(operator.writes(), ["201 new"]);
+    // a list that is late is no lie
+    let operator = Operator::new();
+    answers(&operator, 4, 1, r#"{"value":[]}"#);
+    let outcome = operator.apply("infra-prod", &file, &["--yes"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.all());
+    assert!(
+        outcome.stdout.contains("a job of environment `prod` in GitHub repository a/b can log in:"),
+        "{}",
+        outcome.stdout
+    );
 }

@@ -10,6 +10,8 @@ mod doctor;
 mod exchange;
 mod exec;
 mod failures;
+#[cfg(target_os = "linux")]
+mod faults;
 mod harness;
 mod hosts;
 mod identity_map;

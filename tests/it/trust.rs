@@ -160,7 +160,7 @@ fn the_shell_runs_it_as_it_is_meant() {
     fs::write(&az, "#!/bin/sh\nfor word; do printf '[%s]' \"$word\"; done; echo\n").unwrap();
     let path = format!("{}:/usr/bin:/bin", directory.path().display());
     assert!(Command::new("chmod").args(["+x", az.to_str().unwrap()]).status().unwrap().success());
-    let script = printed(&[&GITHUB[..], &["--identity", "deploy it", "--resource-group", "$(x)"]].concat());
+    let script = printed(&[&GITHUB[..], &["--identity", "deploy", "--resource-group", "größe(1)"]].concat());
     let mut shell = Command::new("sh");
     let outcome =
         Outcome::of(&shell.args(["-u", "-c", &script]).env_clear().env("PATH", &path).output().unwrap());
@@ -173,7 +173,7 @@ fn the_shell_runs_it_as_it_is_meant() {
         let audience = one["audiences"][0].as_str().unwrap();
         writeln!(
             expected,
-            "[identity][federated-credential][create][--identity-name][deploy it][--resource-group][$(x)][--name][{}]\
+            "[identity][federated-credential][create][--identity-name][deploy][--resource-group][größe(1)][--name][{}]\
              [--issuer][{}][--subject][{}][--audiences][{audience}]",
             text("name"),
             text("issuer"),
@@ -714,4 +714,113 @@ fn check_says_which_or_how_near() {
     let mut piped = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     piped.stdin.take().unwrap().write_all(br#"{"value":[{"name":"n","properties":{"issuer":"i","subject":"s","audiences":["api://AzureADTokenExchange"]}}]}"#).unwrap();
     assert_eq!(piped.wait_with_output().unwrap().stdout, b"the credential `n` matches\n");
+}
+
+/// Each flag's value is that value to the tool that gets it, and text to whoever reads it.
+#[test]
+fn no_value_is_an_option_a_file_or_a_command() {
+    let github = ["github", "--repo", "o/r", "--immutable", "1/2", "--environment", "prod"];
+    let pod = ["kubernetes", "--namespace", "a", "--service-account", "b", "--issuer"];
+    let commands = ["x\n::error::y", "x\n##vso[task.setvariable variable=PATH]/evil", "a##[b]", "a\rb"];
+    let marks = ["a\u{202e}b", "a\u{200b}b", "a\u{2066}b", "a\u{61c}b", "a\u{2028}b", "a\u{e0041}b"];
+    let words = ["--help", "-x", "@/etc/passwd"];
+    let names = [&commands[..], &marks, &words, &["a b", "$(x)", "a/b", "..", "", "a'b", "a\"b"]].concat();
+    let mut cases: Vec<Vec<String>> = Vec::new();
+    let mut case = |arguments: &[&str]| cases.push(arguments.iter().map(ToString::to_string).collect());
+    for name in names {
+        for flag in ["--identity", "--resource-group", "--name"] {
+            case(&[&github[..], &[&format!("{flag}={name}")]].concat());
+        }
+    }
+    for value in [&commands[..], &marks].concat() {
+        case(&[&github[..], &[&format!("--environment={value}")]].concat());
+        case(&["github", "--repo", "o/r", &format!("--branch={value}")]);
+        case(&["gitlab", "--branch", "main", &format!("--project=g/{value}")]);
+        case(&[&github[..], &[&format!("--issuer=https://{value}")]].concat());
+        case(&[&pod[..], &[&format!("https://{value}")]].concat());
+        case(&[&AZURE_DEVOPS[..11], &[&format!("--connection={value}")]].concat());
+        if !value.contains("##[") {
+            continue;
+        }
+        case(&[&github[..], &[&format!("--audience={value}")]].concat());
+    }
+    for value in words {
+        case(&[&github[..], &[&format!("--issuer={value}")]].concat());
+        case(&[&github[..], &[&format!("--audience={value}")]].concat());
+    }
+    case(&["github", "--repo", "../..", "--environment", "prod"]);
+    for case in cases {
+        for form in ["az", "terraform", "bicep", "arm", "json"] {
+            let mut arguments: Vec<&str> = case.iter().map(String::as_str).collect();
+            arguments.extend(["--as", form]);
+            let outcome = trust(&arguments);
+            assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+            let shown = outcome.stderr.lines().all(|line| {
+                !line.starts_with("::")
+                    && !line.contains("##[")
+                    && !line.contains(['\r', '\u{202e}', '\u{61c}', '\u{e0041}'])
+            });
+            assert!(shown, "{arguments:?}: {}", outcome.stderr);
+        }
+    }
+    // what only looks like one stays possible
+    let scoped = printed(&["github", "--repo", "o/r", "--immutable", "1/2", "--tag", "@scope/package@1.0.0"]);
+    assert!(scoped.contains("--subject repo:o@1/r@2:ref:refs/tags/@scope/package@1.0.0 "), "{scoped}");
+}
+
+/// Some shells run what stands in a comment that is pasted.
+#[test]
+fn a_comment_has_no_command_in_it() {
+    let printed = printed(&["github", "--repo", "o/r", "--environment", "x; touch y"]);
+    assert!(
+        printed.contains(
+            "# Immutable, the first of them is 'repo:o@OWNER-ID/r@REPOSITORY-ID:environment:x; touch y'\n"
+        ),
+        "{printed}"
+    );
+    let forgejo = ["forgejo", "--server", "https://x; touch y", "--repo", "o/r", "--branch", "main"];
+    let outcome = trust(&forgejo);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(!outcome.stdout.contains(" https://x; touch y"), "{}", outcome.stdout);
+}
+
+#[test]
+fn nothing_is_injected_into_an_expression() {
+    let workflow = "o/r/.github/workflows/x.yml@refs/heads/a' and claims['sub'] matches '.";
+    let github = ["github", "--repo", "o/r", "--immutable", "1/2", "--flexible", "--environment"];
+    for arguments in [
+        &[&github[..], &["prod", "--reusable-workflow", workflow]].concat()[..],
+        &[&github[..], &["x' or claims['repository_owner'] eq 'evil"]].concat(),
+        &["github", "--repo", "o/r", "--immutable", "1/2", "--flexible", "--branch", "a'b"],
+        &[
+            "gitlab",
+            "--project",
+            "g/p' or claims['x'] eq 'y",
+            "--project-id",
+            "7",
+            "--flexible",
+            "--branch",
+            "main",
+        ],
+        &["gitlab", "--project", "g/p", "--project-id", "7", "--flexible", "--tag", "v'1"],
+    ] {
+        let outcome = trust(arguments);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(
+            outcome.stderr.contains("has a quote, which no expression can hold"),
+            "{arguments:?}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn check_names_what_cannot_be_seen() {
+    let job = Job::new(Platform::Github);
+    let file = job.path("credentials.json");
+    let one = serde_json::json!({ "name": "n", "issuer": "https://i", "subject": "repo:a/b:environment:prod\u{200b}", "audiences": ["api://AzureADTokenExchange"] });
+    fs::write(&file, one.to_string()).unwrap();
+    let outcome = trust(&["check", &file, "--issuer", "https://i", "--subject", "repo:a/b:environment:prod"]);
+    assert_eq!(outcome.code, Some(4));
+    assert!(outcome.stdout.contains("subject differs: characters that cannot be seen"), "{}", outcome.stdout);
 }
