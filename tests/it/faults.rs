@@ -265,14 +265,9 @@ fn each_request_survives_each_fault() {
         let (outcome, took) = run(&job, call);
         judge(call, fault, &job, &outcome, took, &expected(call, fault, action))
     });
-    let wrong: Vec<&String> = found.iter().filter_map(|found| found.as_ref().err()).collect();
-    assert!(
-        wrong.is_empty(),
-        "{} of {}:\n{}",
-        wrong.len(),
-        found.len(),
-        wrong.iter().map(|one| format!("{one}\n")).collect::<String>()
-    );
+    let wrong: Vec<&str> =
+        found.iter().filter_map(|found| found.as_ref().err()).map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), found.len(), wrong.join("\n"));
     let found: Vec<Found> = found.into_iter().filter_map(Result::ok).collect();
     let mut table = String::from(HEAD);
     let names: Vec<&str> = CALLS.iter().map(|call| call.what).collect();
