@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures `azfed login` against `az login` and against curl + jq, in one run, over TLS, on the emulator.
 
-Usage: bench/login.py [--runs N]   (after ./test.sh install build)
+Usage: bench/login.py [--runs N]   (after ./test.sh install build && cargo build --release --package azfed-emulator)
 
 The real names lead to the emulator in private namespaces. The runs are interleaved; the figures are medians. A second
 experiment puts 100 ms of round-trip time before the emulator and counts round trips.
@@ -23,9 +23,12 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "clients"))
 import namespace  # noqa: E402
 from emulator import IDENTITY, SUBSCRIPTION, TENANT, Emulator  # noqa: E402
 
-AZFED = os.path.join(ROOT, "target", "x86_64-unknown-linux-musl", "release", "azfed")
-EMULATOR = os.path.join(ROOT, "target", "debug", "azfed-emulator")
-AZ = os.path.join(ROOT, "target", "tools", "venv", "bin", "az")
+TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
+TOOLS = os.path.join(ROOT, "target", "tools")
+MUSL = "x86_64-unknown-linux-musl"
+AZFED = os.path.join(TARGET, MUSL, "release", "azfed")
+EMULATOR = os.path.join(TARGET, "release", "azfed-emulator")
+AZ = os.path.join(TOOLS, "venv", "bin", "az")
 LATENCY_MS = 100
 
 
@@ -94,7 +97,7 @@ def main():
     arguments = parser.parse_args()
     for program in (AZFED, EMULATOR, AZ):
         if not os.path.exists(program):
-            sys.exit(f"{program} is missing: run ./test.sh install build")
+            sys.exit(f"{program} is missing: run ./test.sh install build && cargo build --release --package azfed-emulator")
     namespace.enter()
     with tempfile.TemporaryDirectory(prefix="azfed-bench-") as directory:
         namespace.bring_loopback_up()

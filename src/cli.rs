@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these comments are the help texts, and terminals show no markup")]
 
 pub mod elsewhere;
+mod late;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -10,9 +11,12 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use uuid::Uuid;
 
-use self::elsewhere::{
-    AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust, GoogleCloudTrust,
-    HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+use self::{
+    elsewhere::{
+        AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust,
+        GoogleCloudTrust, HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+    },
+    late::Late,
 };
 use crate::{
     cloud::{Cloud, CloudName},
@@ -47,29 +51,29 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Log this job in: later steps' terraform, az and SDKs work, with no secret anywhere
-    Login(LoginArgs),
+    Login(Late<LoginArgs>),
     /// Run a command with a login that never expires, and that never touches the disk
-    Exec(ExecArgs),
+    Exec(Late<ExecArgs>),
     /// Print an access token for one resource, alone, on stdout
-    Token(TokenArgs),
+    Token(Late<TokenArgs>),
     /// Print the platform's OIDC token (the assertion), alone, on stdout
-    Assertion(AssertionArgs),
+    Assertion(Late<AssertionArgs>),
     /// Remove what this job's logins made, and only that
     Logout,
     /// Go through the login step by step, and say of each step: fine, or what is wrong and what to do
-    Doctor(DoctorArgs),
+    Doctor(Late<DoctorArgs>),
     /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
     #[command(subcommand)]
-    Trust(TrustCommand),
+    Trust(Late<TrustCommand>),
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
-    Become(BecomeArgs),
+    Become(Late<BecomeArgs>),
     /// What `exec` starts: waits for its end, and puts things in order where it was killed
     #[command(hide = true)]
     Watch,
     /// What `login` leaves running: renews the login until it is not needed any more
     #[command(hide = true)]
-    Keep(KeepArgs),
+    Keep(Late<KeepArgs>),
 }
 
 impl Command {
@@ -276,6 +280,7 @@ pub struct GithubTrust {
 
 /// `azfed trust gitlab`
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct GitlabTrust {
     /// Project, with its groups
     #[arg(long, value_name = "GROUP/PROJECT")]
@@ -286,6 +291,24 @@ pub struct GitlabTrust {
     /// Tag that the job runs for; repeatable
     #[arg(long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
+    /// The branch or tag is a protected one, whichever it is where none is named (GitLab 18.7; sets the project's
+    /// sub-claim components)
+    #[arg(long)]
+    pub ref_protected: bool,
+    /// The job's environment is a protected one (GitLab 18.7; sets the project's sub-claim components)
+    #[arg(long)]
+    pub environment_protected: bool,
+    /// Deployment tier of the job's environment (GitLab 18.7; sets the project's sub-claim components)
+    #[arg(
+        long,
+        value_name = "TIER",
+        value_parser = ["production", "staging", "testing", "development", "other"],
+        conflicts_with = "identity_map"
+    )]
+    pub deployment_tier: Option<String>,
+    /// Name the project by its id, which no rename gives to another (sets the project's sub-claim components)
+    #[arg(long, requires = "project_id")]
+    pub by_id: bool,
     /// GitLab's URL, which is its issuer
     #[arg(long, value_name = "URL", default_value = "https://gitlab.com")]
     pub server: String,
@@ -295,7 +318,7 @@ pub struct GitlabTrust {
     /// Print flexible credentials (preview): `*` in names, checked with the project's id; needs --project-id
     #[arg(long, requires = "project_id")]
     pub flexible: bool,
-    /// The project's id, for flexible credentials
+    /// The project's id, for --by-id and for flexible credentials
     #[arg(long, value_name = "NUMBER")]
     pub project_id: Option<u64>,
     /// What to print
@@ -306,9 +329,9 @@ pub struct GitlabTrust {
 /// `azfed trust azure-devops`
 #[derive(Debug, clap::Args)]
 pub struct AzureDevopsTrust {
-    /// Id of the organisation
+    /// Id of the organisation; without it, azfed says how az tells it
     #[arg(long, value_name = "GUID", value_parser = trust::guid)]
-    pub organization_id: Uuid,
+    pub organization_id: Option<Uuid>,
     /// Tenant of the service connection (newer issuer)
     #[arg(long, value_name = "GUID", value_parser = trust::guid)]
     pub tenant_id: Option<Uuid>,
@@ -386,12 +409,12 @@ pub struct ApplyTrust {
     /// Subscription of the identity
     #[arg(long, value_name = "GUID")]
     pub subscription_id: SubscriptionId,
-    /// Resource group of the identity, which must be there
+    /// Resource group of the identity, which must be there [default: the one that the file names]
     #[arg(long, value_name = "NAME")]
-    pub resource_group: String,
-    /// Name of the user-assigned managed identity
+    pub resource_group: Option<String>,
+    /// Name of the user-assigned managed identity [default: each credential's own, as the file names it]
     #[arg(long, value_name = "NAME")]
-    pub identity: String,
+    pub identity: Option<String>,
     /// Where to make the identity, if it is not there
     #[arg(long, value_name = "REGION")]
     pub location: Option<String>,
@@ -410,6 +433,9 @@ pub struct ApplyTrust {
     /// Azure Resource Manager's base URL, where it is not the cloud's own
     #[arg(long, value_name = "URL")]
     pub resource_manager: Option<Endpoint>,
+    /// Give up on a request after this long, all tries together: seconds, or with a unit as in 90s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// What `azfed trust` prints.
@@ -425,6 +451,9 @@ pub struct TrustOptions {
     /// Its resource group
     #[arg(long, value_name = "NAME")]
     pub resource_group: Option<String>,
+    /// Client id of the app registration (--as az-app), or of the managed identity, which `apply` then compares
+    #[arg(long, value_name = "GUID")]
+    pub client_id: Option<ClientId>,
     /// Name of the credential; with several, the beginning of their names
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -449,6 +478,8 @@ impl TrustOptions {
 pub enum Form {
     /// Shell commands for Azure CLI
     Az,
+    /// Shell commands for Azure CLI, for an app registration
+    AzApp,
     /// HCL for azurerm 5
     Terraform,
     /// HCL for azurerm 4
@@ -649,7 +680,7 @@ pub struct SourceArgs {
     pub via_tenant_id: Option<TenantId>,
 
     /// Give up after this long, all tries together: seconds, or with a unit as in 90s, 2m
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration, help_heading = "Limits")]
     pub timeout: Duration,
 }
 

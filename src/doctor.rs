@@ -480,7 +480,7 @@ impl Examination<'_> {
             step
         };
         match step.status() {
-            Status::Failed => step.hints(&create(claims, target, whose.as_ref())),
+            Status::Failed => step.hints(&create(claims, target, self.identity(), whose.as_ref())),
             _ => step,
         }
     }
@@ -544,15 +544,12 @@ impl Examination<'_> {
     async fn operators_token(&self, target: &Target) -> Result<Secret, Step> {
         let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
         let scope = target.cloud.resource_manager_scope();
-        let asked = tokio::time::timeout(self.args.source.timeout, apply::operators_token(scope.resource()));
-        let access_token = match asked.await {
-            Ok(Ok(access_token)) => access_token,
-            Ok(Err(error)) => {
-                let hint = "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
-                return Err(skipped(&error.to_string()).hint(hint));
-            }
-            Err(_) => return Err(skipped("az gave no access token in time")),
-        };
+        let asked = apply::operators_token(scope.resource(), self.args.source.timeout).await;
+        let access_token = asked.map_err(|error| {
+            let hint =
+                "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
+            skipped(&error.to_string()).hint(hint)
+        })?;
         self.ui.mask(&[&access_token]).map_err(|error| {
             skipped(&format!("az' access token could not be masked in this job's log: {error}"))
         })?;
@@ -681,16 +678,30 @@ fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error:
 }
 
 /// The command that creates the credential that is missing, with the names that are known by now.
-fn create(claims: &Claims, target: &Target, whose: Option<&ManagedIdentity>) -> error::Hints {
+fn create(
+    claims: &Claims,
+    target: &Target,
+    identity: Option<&Identity>,
+    whose: Option<&ManagedIdentity>,
+) -> error::Hints {
+    let fix = "correct that credential if no other job needs it, or add one for this job:";
+    let Some(whose) = whose else {
+        // whose the credentials in a file are, az knows
+        return identity.map_or_else(error::Hints::none, |identity| {
+            let (claims, audience) = (claims.clone(), target.audience.clone());
+            error::Presented { claims, audience, identity: identity.clone() }.create_hints(fix)
+        });
+    };
     let options = TrustOptions {
         form: Form::Az,
-        identity: whose.map(|whose| whose.name.clone()),
-        resource_group: whose.map(|whose| whose.resource_group.clone()),
+        identity: Some(whose.name.clone()),
+        resource_group: Some(whose.resource_group.clone()),
+        client_id: None,
         name: None,
         cloud: None,
         audience: Some(target.audience.clone()),
     };
-    let fix = "correct that credential if no other job needs it, or add one for this job";
+    let fix = fix.trim_end_matches(':');
     match Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.commands()) {
         Ok(commands) => error::Hints::with_lines(format!("{fix}:"), &commands.lines().collect::<Vec<_>>()),
         Err(error) => error::Hints::one(format!(

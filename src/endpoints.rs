@@ -22,7 +22,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Bytes,
-    header::{HeaderName, HeaderValue},
+    header::{self, HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -30,7 +30,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::AbortHandle,
+};
 
 use self::vault::{Lookup, Vault};
 use crate::{clock, identifiers::Scope, secret::Secret};
@@ -76,12 +80,15 @@ impl Keys {
 pub struct Address {
     port: u16,
     keys: Keys,
+    /// What clients call them, in `Host`.
+    names: [String; 2],
 }
 
 impl Address {
     /// An address on 127.0.0.1.
     pub fn new(port: u16, keys: Keys) -> Self {
-        Self { port, keys }
+        let names = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{port}"));
+        Self { port, keys, names }
     }
 
     /// The port.
@@ -148,23 +155,7 @@ impl Endpoints {
             let _ = stream.set_nodelay(true);
             let (endpoints, vault) = (Rc::clone(&endpoints), Rc::clone(&vault));
             connections.add(|answering, done| async move {
-                let service = service_fn(|request| {
-                    let (endpoints, vault, answering) =
-                        (Rc::clone(&endpoints), Rc::clone(&vault), Rc::clone(&answering));
-                    async move {
-                        answering.set(true);
-                        let answer = endpoints.answer(&request, &vault).await;
-                        answering.set(false);
-                        Ok::<_, Infallible>(answer)
-                    }
-                });
-                // a connection that breaks is its client's affair
-                let _ = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(PATIENCE)
-                    .max_buf_size(LONGEST_HEAD)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                endpoints.address.serve_connection(stream, &vault, &answering).await;
                 drop(done);
             });
         }
@@ -225,7 +216,27 @@ impl Connections {
 
 type Answer = Response<Full<Bytes>>;
 
-impl Endpoints {
+impl Address {
+    /// Serves one connection to its end. `answering` is whether an answer is being made.
+    pub async fn serve_connection<S>(&self, stream: S, vault: &Rc<Vault>, answering: &Cell<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = service_fn(|request| async move {
+            answering.set(true);
+            let answer = self.answer(&request, vault).await;
+            answering.set(false);
+            Ok::<_, Infallible>(answer)
+        });
+        // a connection that breaks is its client's affair
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
     async fn answer<B>(&self, request: &Request<B>, vault: &Rc<Vault>) -> Answer {
         if let Some(refused) = self.refuse_stranger(request) {
             return refused;
@@ -235,7 +246,7 @@ impl Endpoints {
         if path == OIDC {
             let given = header("authorization");
             let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.address.keys.oidc) {
+            if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.keys.oidc) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             return oidc(&Parameters::of(request), vault).await;
@@ -244,7 +255,7 @@ impl Endpoints {
             let parameters = Parameters::of(request);
             let version = parameters.get("api-version");
             let name = if version == Some("2017-09-01") { "secret" } else { "x-identity-header" };
-            if !same(header(name), &self.address.keys.identity) {
+            if !same(header(name), &self.keys.identity) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
             let form = match version {
@@ -255,7 +266,7 @@ impl Endpoints {
             return token(&parameters, vault, form).await;
         }
         let key = path.strip_suffix(METADATA).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
-        if !same(key.as_bytes(), &self.address.keys.path) {
+        if !same(key.as_bytes(), &self.keys.path) {
             return empty(StatusCode::UNAUTHORIZED);
         }
         if !header("metadata").eq_ignore_ascii_case(b"true") {
@@ -266,12 +277,14 @@ impl Endpoints {
 
     /// A browser that was led here by a name of its own (DNS rebinding), a proxy, a method that changes something.
     fn refuse_stranger<B>(&self, request: &Request<B>) -> Option<Answer> {
-        let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ours = ["127.0.0.1", "localhost"].map(|name| format!("{name}:{}", self.address.port));
-        if !ours.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+        if !self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(host)) {
             return Some(empty(StatusCode::MISDIRECTED_REQUEST));
         }
-        if ["origin", "x-forwarded-for", "forwarded"].iter().any(|name| request.headers().contains_key(*name))
+        let forwarded_for = HeaderName::from_static("x-forwarded-for");
+        if [header::ORIGIN, forwarded_for, header::FORWARDED]
+            .iter()
+            .any(|name| request.headers().contains_key(name))
         {
             return Some(empty(StatusCode::FORBIDDEN));
         }
@@ -333,16 +346,33 @@ impl<'r> Parameters<'r> {
     }
 }
 
-/// What a client gets.
+/// What a client gets beside the token.
 #[derive(Serialize)]
 struct Granted<'a> {
-    access_token: &'a str,
     client_id: &'a str,
     expires_in: String,
     expires_on: String,
     not_before: String,
     resource: &'a str,
     token_type: &'static str,
+}
+
+/// The answer with a token. Large enough at once: a buffer that grew would leave pieces of the token behind. A token that
+/// is plain is not searched, each time, for what JSON would escape: that was a quarter of an answer's work.
+fn with_token(token: &str, is_plain: bool, granted: &Granted<'_>) -> serde_json::Result<Secret> {
+    let rest = serde_json::to_string(granted)?;
+    let mut body = String::with_capacity(token.len() + rest.len() + 32);
+    body.push_str("{\"access_token\":");
+    if is_plain {
+        body.push('"');
+        body.push_str(token);
+        body.push('"');
+    } else {
+        body.push_str(&serde_json::to_string(token)?);
+    }
+    body.push(',');
+    body.push_str(rest.trim_start_matches('{'));
+    Ok(Secret::new(body))
 }
 
 async fn token(parameters: &Parameters<'_>, vault: &Rc<Vault>, form: Form) -> Answer {
@@ -369,7 +399,6 @@ async fn token(parameters: &Parameters<'_>, vault: &Rc<Vault>, form: Form) -> An
             let expires_on =
                 if form == Form::Legacy { legacy_date(expires_on) } else { expires_on.to_string() };
             let granted = Granted {
-                access_token: token.secret.expose(),
                 client_id: vault.client(),
                 expires_in: left.to_string(),
                 expires_on,
@@ -377,8 +406,8 @@ async fn token(parameters: &Parameters<'_>, vault: &Rc<Vault>, form: Form) -> An
                 resource: scope.resource(),
                 token_type: "Bearer",
             };
-            match serde_json::to_string(&granted) {
-                Ok(body) => answer(StatusCode::OK, &Secret::new(body)),
+            match with_token(token.secret.expose(), token.is_plain, &granted) {
+                Ok(body) => answer(StatusCode::OK, body),
                 Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
             }
         }
@@ -402,7 +431,7 @@ async fn oidc(parameters: &Parameters<'_>, vault: &Rc<Vault>) -> Answer {
     match vault.assertion(parameters.get("audience")).await {
         Ok(assertion) => answer(
             StatusCode::OK,
-            &Secret::new(json!({ "count": 1, "value": assertion.jwt.expose() }).to_string()),
+            Secret::new(json!({ "count": 1, "value": assertion.jwt.expose() }).to_string()),
         ),
         Err(reason) => error(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -438,15 +467,24 @@ fn error(status: StatusCode, code: &str, description: &str, wait: Option<Duratio
         "statusCode": status.as_u16(),
         "message": description,
     });
-    let mut answer = answer(status, &Secret::new(body.to_string()));
+    let mut answer = answer(status, Secret::new(body.to_string()));
     if let Some(wait) = wait {
         answer.headers_mut().insert("retry-after", HeaderValue::from(wait.as_secs().max(1)));
     }
     answer
 }
 
-fn answer(status: StatusCode, body: &Secret) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.expose().as_bytes())));
+/// A body that is overwritten once it has been sent.
+struct Body(Secret);
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose().as_bytes()
+    }
+}
+
+fn answer(status: StatusCode, body: Secret) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_owner(Body(body))));
     *answer.status_mut() = status;
     for (name, value) in [("content-type", "application/json; charset=utf-8"), ("cache-control", "no-store")]
     {
@@ -464,6 +502,7 @@ fn empty(status: StatusCode) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entra::AccessToken;
 
     #[test]
     fn keys_are_long_and_different() {
@@ -476,6 +515,28 @@ mod tests {
                 && !same(b"", &keys.oidc)
                 && !same(keys.path.expose().as_bytes(), &keys.oidc)
         );
+    }
+
+    #[test]
+    fn every_token_is_json() {
+        let scope: Scope = "https://vault.azure.net".parse().unwrap();
+        for (text, is_plain) in [("eyJ.e30.c2ln", true), ("", true), ("a\"b", false), ("a\\b\u{1}é", false)]
+        {
+            let token = AccessToken::issued(Secret::new(text.to_owned()), scope.clone(), 1, 2);
+            assert_eq!(token.is_plain, is_plain, "{text}");
+            let granted = Granted {
+                client_id: "1",
+                expires_in: "2".to_owned(),
+                expires_on: "3".to_owned(),
+                not_before: "4".to_owned(),
+                resource: "https://vault.azure.net",
+                token_type: "Bearer",
+            };
+            let body = with_token(text, is_plain, &granted).unwrap();
+            let read: Value = serde_json::from_str(body.expose()).unwrap();
+            assert_eq!((&read["access_token"], &read["token_type"]), (&json!(text), &json!("Bearer")));
+            assert_eq!(read.as_object().unwrap().len(), 7);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     clock::{self, Moment},
     config::Identity,
     error::{Hints, Presented},
-    http::{self, Channel},
+    http::{self, Answer, Channel},
     identifiers::{ClientId, Endpoint, Scope, TenantId},
     retry::{self, Verdict},
     secret::Secret,
@@ -26,6 +26,8 @@ use crate::{
 pub struct AccessToken {
     /// The token.
     pub secret: Secret,
+    /// Whether it has nothing that JSON would escape, as no JWT has.
+    pub is_plain: bool,
     /// What it is for.
     pub scope: Scope,
     /// When it was issued, in seconds since 1970, by this machine's clock.
@@ -55,7 +57,10 @@ impl AccessToken {
     /// The same, with the times that another process received it and said.
     pub fn issued(secret: Secret, scope: Scope, issued_at: u64, expires_on: u64) -> Self {
         let claims = Claims::of(secret.expose()).unwrap_or_default();
+        let is_plain =
+            secret.expose().bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
         Self {
+            is_plain,
             scope,
             issued_at,
             received: Moment::now(),
@@ -310,6 +315,13 @@ pub async fn exchange(
         })
         .carrying(&assertion.jwt);
     let answer = channel.send(endpoint, request).await?;
+    let (secret, lifetime) = granted(&answer)?;
+    ui.mask(&[&secret]).map_err(Error::Mask)?;
+    Ok(AccessToken::new(secret, scope, lifetime))
+}
+
+/// The access token in Entra's answer, and how long it lives.
+pub fn granted(answer: &Answer) -> Result<(Secret, Duration), Error> {
     if answer.status == 200 {
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| Error::Unreadable)?;
         if granted.access_token.is_empty()
@@ -317,9 +329,7 @@ pub async fn exchange(
         {
             return Err(Error::Unreadable);
         }
-        let secret = Secret::new(granted.access_token);
-        ui.mask(&[&secret]).map_err(Error::Mask)?;
-        return Ok(AccessToken::new(secret, scope, Duration::from_secs(granted.expires_in)));
+        return Ok((Secret::new(granted.access_token), Duration::from_secs(granted.expires_in)));
     }
     let refusal: Option<Refusal> = serde_json::from_slice(&answer.body)
         .ok()

@@ -70,6 +70,13 @@ impl Hints {
         self
     }
 
+    /// These and one more sentence, with lines to paste.
+    #[must_use]
+    pub fn and_lines(mut self, text: impl Into<String>, lines: &[String]) -> Self {
+        self.0.push(Hint { text: text.into(), lines: lines.to_vec() });
+        self
+    }
+
     /// Each hint.
     pub fn iter(&self) -> impl Iterator<Item = &Hint> {
         self.0.iter()
@@ -246,6 +253,22 @@ impl Error {
         out
     }
 
+    /// What stands beside the job: the fact, the subject that was presented, the next steps. A line each, no line
+    /// starts with foreign text.
+    pub fn annotation(&self) -> Vec<String> {
+        let mut lines = vec![text::one_line(&self.to_string())];
+        if let Self::Entra { source, presented } = self.last()
+            && source.is_refusal()
+        {
+            lines.push(format!("subject {}", presented.subject()));
+        }
+        for hint in self.hints().iter() {
+            lines.push(format!("hint: {}", text::inert(&hint.text)));
+            lines.extend(hint.lines.iter().map(|line| format!("    {}", text::inert(line))));
+        }
+        lines
+    }
+
     /// What support asks for, and where to read on.
     pub fn references(&self) -> String {
         match self.last() {
@@ -298,20 +321,32 @@ fn can_be_pasted(claims: &Claims, audience: &Audience) -> bool {
     [&claims.iss, &claims.sub, audience.as_str()].into_iter().all(text::is_value)
 }
 
+fn shown(value: &str) -> String {
+    if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) }
+}
+
 impl Presented {
+    /// The subject, and what it says.
+    fn subject(&self) -> String {
+        let words = self.words().map_or_else(String::new, |words| format!(": {}", text::one_line(&words)));
+        format!("{}{words}", shown(&self.claims.sub))
+    }
+
+    fn words(&self) -> Option<String> {
+        if self.is_managed_identitys() {
+            Some(format!("the managed identity with object id {}", self.claims.sub))
+        } else {
+            subject::words(&self.claims.iss, &self.claims.sub)
+        }
+    }
+
     fn render(&self) -> String {
-        let shown = |value: &str| if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) };
         let aud = self.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
         let mut out = String::from("\n  presented by this job\n");
         let _ = writeln!(out, "    issuer    {}", shown(&self.claims.iss));
         let _ = writeln!(out, "    subject   {}", shown(&self.claims.sub));
         let _ = writeln!(out, "    audience  {}", shown(&aud));
-        let words = if self.is_managed_identitys() {
-            Some(format!("the managed identity with object id {}", self.claims.sub))
-        } else {
-            subject::words(&self.claims.iss, &self.claims.sub)
-        };
-        if let Some(words) = words {
+        if let Some(words) = self.words() {
             let _ = writeln!(out, "    that is   {}", text::one_line(&words));
         }
         out.push_str("  asked for\n");
@@ -327,36 +362,50 @@ impl Presented {
         self.claims.oid.as_ref() == Some(&self.claims.sub)
     }
 
-    /// How to create the federated credential that this job needs.
+    /// How to create the federated credential that this job needs: commands that run as they stand, pasted into a POSIX
+    /// shell. No word of them is the job's but in quotes, and none of them ends the shell that they are pasted into.
     pub fn create_hints(&self, fix: &str) -> Hints {
-        if !can_be_pasted(&self.claims, &self.audience) {
+        let (issuer, subject) = (&self.claims.iss, &self.claims.sub);
+        // what a log cannot show as it is would create another credential than this job's
+        let is_shown = |line: &str| !line.is_empty() && text::inert(line) == line;
+        let is_value = |claim: &&String| is_shown(claim) && claim.trim() == claim.as_str();
+        if !can_be_pasted(&self.claims, &self.audience) || ![issuer, subject].iter().all(is_value) {
             return Hints::one(by_hand(fix));
         }
-        let lines = self.create_command();
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        Hints::with_lines(fix, &lines)
-    }
-
-    /// The command that creates the federated credential that this job needs.
-    fn create_command(&self) -> Vec<String> {
+        let name = trust::name_of(issuer, subject);
+        let client = self.identity.client.as_str().to_ascii_lowercase();
         let word = text::shell_word;
-        if self.is_managed_identitys() {
-            let parameters = serde_json::json!({
-                "name": "<name>",
-                "issuer": self.claims.iss,
-                "subject": self.claims.sub,
-                "audiences": [self.audience.as_str()],
-            });
-            return vec![
-                format!("az ad app federated-credential create --id {} \\", self.identity.client),
-                format!("  --parameters {}", text::shell_word(&parameters.to_string())),
-            ];
+        let parameters = serde_json::json!({
+            "name": name,
+            "issuer": issuer,
+            "subject": subject,
+            "audiences": [self.audience.as_str()],
+        });
+        let application = [
+            format!("az ad app federated-credential create --id {client} \\"),
+            format!("  --parameters {}", word(&parameters.to_string())),
+        ];
+        if !application.iter().all(|line| is_shown(line)) {
+            return Hints::one(by_hand(fix));
         }
-        vec![
-            "az identity federated-credential create --identity-name <identity> --resource-group <group> \\"
+        if self.is_managed_identitys() {
+            return Hints::with_lines(fix, &application.each_ref().map(String::as_str));
+        }
+        let lines = [
+            format!(
+                "az identity list --query \"[?clientId=='{client}'].[name,resourceGroup,id]\" --output tsv | {{"
+            ),
+            "  if read -r identity group id".to_owned(),
+            "  then az identity federated-credential create --identity-name \"$identity\" --resource-group \"$group\" \\"
                 .to_owned(),
-            format!("  --name <name> --issuer {} \\", word(&self.claims.iss)),
-            format!("  --subject {} --audiences {}", word(&self.claims.sub), word(self.audience.as_str())),
-        ]
+            format!("    --name {name} --issuer {} \\", word(issuer)),
+            format!("    --subject {} --audiences {}", word(subject), word(self.audience.as_str())),
+            format!(
+                "  else echo 'az finds no managed identity {client} in this subscription: az account set --subscription its own' >&2"
+            ),
+            "  fi; }".to_owned(),
+        ];
+        Hints::with_lines(fix, &lines.each_ref().map(String::as_str))
+            .and_lines("the same where that client id is an app registration's:", &application)
     }
 }

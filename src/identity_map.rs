@@ -179,13 +179,18 @@ impl IdentityMap {
             return Err(failed("it is not a regular file of at most 1 MiB".to_owned()));
         }
         let content = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        let mut map: Self = serde_json::from_str(&content).map_err(|error| failed(error.to_string()))?;
+        Self::read(&content).map_err(failed)
+    }
+
+    /// Reads the file's content.
+    pub fn read(content: &str) -> Result<Self, String> {
+        let mut map: Self = serde_json::from_str(content).map_err(|error| error.to_string())?;
         if map.identities.is_empty() {
-            return Err(failed("it has no identities".to_owned()));
+            return Err("it has no identities".to_owned());
         }
         let mut clients = Vec::new();
         for (number, entry) in map.identities.iter().enumerate() {
-            let failed = |reason: String| failed(format!("entry {}: {reason}", number + 1));
+            let failed = |reason: String| format!("entry {}: {reason}", number + 1);
             if entry.names_nothing() {
                 return Err(failed("it names no environment, branch, tag or pull request".to_owned()));
             }

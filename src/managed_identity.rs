@@ -7,7 +7,7 @@
 //! `msal/managed_identity.py` and Azure/azure-sdk-for-python `azure/identity/_credentials` (Azure Machine Learning,
 //! Cloud Shell).
 
-mod answer;
+pub mod answer;
 pub mod app_service;
 pub mod arc;
 pub mod azure_ml;

@@ -11,7 +11,7 @@ pub mod gitlab;
 pub mod google_cloud;
 pub mod hcp_terraform;
 pub mod identity_binding;
-mod program;
+pub mod program;
 pub mod semaphore;
 pub mod spacelift;
 pub mod stored;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// First step of the exponential backoff.
-const BASE: Duration = Duration::from_millis(500);
+/// First step of the exponential backoff. (Half of it lets a crowd in less well, by more calls: docs/benchmarks.md.)
+const BASE: Duration = Duration::from_secs(1);
 /// No single wait of our own choice is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 /// A server's `Retry-After` is honoured up to this; a longer one is taken as refusal for now.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
-/// Tries in all, the first one included: half a minute of waiting on average, so that the deadline mostly decides.
-pub const MOST_TRIES: u32 = 8;
+/// Tries in all, the first one included: nearly a minute of waiting on average, so that the deadline mostly decides.
+pub const MOST_TRIES: u32 = 10;
 
 /// What to do after a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +37,15 @@ pub fn is_transient_status(status: u16) -> bool {
 /// How long to wait before try number `next` (2 for the first repetition), or `None` to give up.
 ///
 /// Full jitter: a uniform share of an exponentially growing window, so that jobs which failed together do not come
-/// back together. `random` is in 0..1. A `Retry-After` is the least wait, with jitter on top of it.
+/// back together. `random` is in 0..1. A `Retry-After` is the least wait; on top of it comes jitter of at least half as
+/// long: those who were refused in one second would else be refused together in another.
 pub fn wait(next: u32, retry_after: Option<Duration>, random: f64) -> Option<Duration> {
     if next > MOST_TRIES || retry_after.is_some_and(|wanted| wanted > LONGEST_RETRY_AFTER) {
         return None;
     }
+    let asked_for = retry_after.unwrap_or_default();
     let window = BASE.saturating_mul(1 << next.saturating_sub(2).min(10)).min(LONGEST_BACKOFF);
-    Some(retry_after.unwrap_or_default() + window.mul_f64(random.clamp(0.0, 1.0)))
+    Some(asked_for + window.max(asked_for / 2).mul_f64(random.clamp(0.0, 1.0)))
 }
 
 /// Before asking again whether Entra knows a new credential by now: 2, 4, 8, then 15 seconds. `tries` counts from 1.
@@ -67,16 +69,17 @@ mod tests {
 
     #[test]
     fn windows_grow_and_stop() {
-        let windows: Vec<_> = (2..=9).map(|next| wait(next, None, 1.0)).collect();
-        let milliseconds = |n| Some(Duration::from_millis(n));
-        let expected = [500, 1000, 2000, 4000, 8000, 16_000, 20_000].map(milliseconds);
+        let windows: Vec<_> = (2..=11).map(|next| wait(next, None, 1.0)).collect();
+        let seconds = |n| Some(Duration::from_secs(n));
+        let expected = [1, 2, 4, 8, 16, 20, 20, 20, 20].map(seconds);
         assert_eq!(windows, [&expected[..], &[None]].concat());
-        assert_eq!(wait(2, None, 0.0), milliseconds(0));
+        assert_eq!(wait(2, None, 0.0), seconds(0));
     }
 
     #[test]
     fn retry_after_is_the_least_wait() {
         assert_eq!(wait(2, Some(Duration::from_secs(7)), 0.0), Some(Duration::from_secs(7)));
+        assert_eq!(wait(2, Some(Duration::from_mins(1)), 1.0), Some(Duration::from_secs(90)));
         assert_eq!(wait(2, Some(Duration::from_secs(61)), 0.0), None);
     }
 

@@ -71,33 +71,33 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         let runtime = runtime()?;
         Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui))))
     }));
-    let (code, headline, rendered) = match outcome {
+    // a command that could not be run is no login that failed
+    let mut is_login = matches!(args.command, Command::Login(_) | Command::Exec(_) | Command::Token(_));
+    let (code, annotation, rendered) = match outcome {
         Ok(Ok(Ok(code))) => return ExitCode::from(code),
-        Ok(Ok(Err(error))) => (error.exit_code(), error.to_string(), error.render()),
+        Ok(Ok(Err(error))) => {
+            is_login &= !matches!(error, Error::Command { .. });
+            (error.exit_code(), error.annotation(), error.render())
+        }
         // what happened has been said; that the login failed has not
         Err(_) => {
-            (101, "this is a bug in azfed".to_owned(), "azfed: error: this is a bug in azfed\n".to_owned())
+            let fact = "this is a bug in azfed".to_owned();
+            (101, vec![fact], "azfed: error: this is a bug in azfed\n".to_owned())
         }
         Ok(Err(error)) => {
             let error: io::Error = error;
             let fact = format!("the event loop could not be started: {}", text::one_line(&error.to_string()));
             let rendered = format!("azfed: error: {fact}\n");
-            (1, fact, rendered)
+            (1, vec![fact], rendered)
         }
     };
-    let output = match &args.command {
-        Command::Login(login) => Some(config::output(login.output, env)),
-        _ => None,
-    };
     // what `eval` reads comes first: whatever becomes of the message, the job must not go on
-    if let Some(output) = output {
-        sink::write_failure(output, code);
+    if let Command::Login(login) = &args.command {
+        sink::write_failure(config::output(login.output, env), code);
     }
-    ui.error(&headline, &rendered);
-    if output == Some(Output::Github)
-        && let Err(error) = github::summarise(env, &github::failure_summary(&rendered))
-    {
-        ui.debug(&format!("the job's summary could not be written: {error}"));
+    ui.error(&annotation, &rendered);
+    if is_login {
+        sink::summarise(&github::failure_summary(&rendered), env, &ui);
     }
     ExitCode::from(code)
 }
@@ -160,7 +160,8 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         mask_stream: MaskStream::Stderr,
         stamped: false,
     };
-    ui.error(rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: "), &rendered);
+    let fact = rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: ");
+    ui.error(&[text::one_line(fact)], &rendered);
     ExitCode::from(2)
 }
 
@@ -627,6 +628,10 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
     };
     sink::stdout(&trust.render(form)?)?;
+    // what is redirected, or piped into a shell, hides its comments
+    for note in trust.notes(form) {
+        ui.info(&note);
+    }
     Ok(0)
 }
 
@@ -682,27 +687,42 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
             .parse()
             .map_err(|invalid| config::Error::Variable { variable: "--resource-manager", invalid })?,
     };
-    let wanted = apply::Wanted {
-        subscription: args.subscription_id.clone(),
-        resource_group: args.resource_group.clone(),
-        identity: args.identity.clone(),
-        location: args.location.clone(),
-        credentials: read_credentials(&args.file)?,
-        role: args.role.clone().zip(args.scope.clone()),
-    };
-    let token = apply::operators_token(resource.resource()).await?;
+    let identities = apply::by_identity(
+        args.identity.as_deref(),
+        args.resource_group.as_deref(),
+        read_credentials(&args.file)?,
+    )?;
+    if args.role.is_some() && identities.len() > 1 {
+        return Err(apply::Error::RoleForSeveral(identities.len()).into());
+    }
+    let token = apply::operators_token(resource.resource(), args.timeout).await?;
     ui.mask(&[&token]).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
     let http = Http::new(env, [&base])?;
-    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
-    let plan = manager.plan(&wanted).await?;
-    sink::stdout(&(plan.lines().join("\n") + "\n"))?;
-    if !args.yes && !plan.is_done() {
+    let manager = apply::ResourceManager::new(base, &http, token, args.timeout, ui)?;
+    // every plan before the first write: what cannot be done changes nothing
+    let mut plans = Vec::new();
+    for (identity, resource_group, credentials) in identities {
+        let wanted = apply::Wanted {
+            subscription: args.subscription_id.clone(),
+            resource_group,
+            identity,
+            location: args.location.clone(),
+            credentials,
+            role: args.role.clone().zip(args.scope.clone()),
+        };
+        plans.push((manager.plan(&wanted).await?, wanted));
+    }
+    let lines: Vec<&str> = plans.iter().flat_map(|(plan, _)| plan.lines()).map(String::as_str).collect();
+    sink::stdout(&(lines.join("\n") + "\n"))?;
+    if !args.yes && plans.iter().any(|(plan, _)| !plan.is_done()) {
         ui.info("nothing was changed: say `--yes` to go on");
         return Ok(0);
     }
-    let ids = manager.apply(plan, &wanted).await?;
-    let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
-    sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    for (plan, wanted) in plans {
+        let ids = manager.apply(plan, &wanted).await?;
+        let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
+        sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    }
     Ok(0)
 }
 
@@ -734,10 +754,8 @@ fn say_asked_for(who: &str, asked_for: &[(String, u64)], env: &Env, ui: &Ui) {
     for (resource, times) in asked_for {
         ui.info(&format!("{who} asked for {resource}: {times}"));
     }
-    if !asked_for.is_empty()
-        && let Err(error) = github::summarise(env, &github::asked_for_summary(who, asked_for))
-    {
-        ui.debug(&format!("the job's summary could not be written: {error}"));
+    if !asked_for.is_empty() {
+        sink::summarise(&github::asked_for_summary(who, asked_for), env, ui);
     }
 }
 

@@ -14,7 +14,8 @@ use crate::{
     error::Hints,
     export::{Granted, Plan, Variable},
     secret::Secret,
-    ui,
+    state,
+    ui::{self, Runner, Ui},
 };
 
 /// Why the login could not be handed over.
@@ -32,7 +33,7 @@ pub enum Error {
     #[error("stdout could not be written: {0}")]
     Stdout(io::Error),
     /// A value that the form cannot hold.
-    #[error("the value of {0} has a line break, which this form cannot hold")]
+    #[error("the value of {0} has a line break, or white space at an end, which this form cannot hold")]
     LineBreak(&'static str),
 }
 
@@ -105,6 +106,32 @@ pub fn write_failure(output: Output, exit_code: u8) {
     let _ = stdout(&text);
 }
 
+/// Puts Markdown onto the job's page, where the platform has one: GitHub's summary, Azure DevOps' run. A summary that
+/// cannot be written is no failure.
+pub fn summarise(markdown: &str, env: &Env, ui: &Ui) {
+    let written = match ui.runner {
+        Runner::AzureDevOps => azure_devops_summary(markdown, env).map(|path| ui.upload_summary(&path)),
+        Runner::GitHub | Runner::Silent => github::summarise(env, markdown),
+    };
+    if let Err(error) = written {
+        ui.debug(&format!("the job's summary could not be written: {error}"));
+    }
+}
+
+/// A file in the agent's temp, which the agent reads after this process has gone, perhaps as another user, and removes
+/// when the job ends.
+fn azure_devops_summary(markdown: &str, env: &Env) -> io::Result<String> {
+    let temp = std::path::absolute(state::temp(env))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("azfed-summary-").suffix(".md").rand_bytes(12);
+    #[cfg(unix)]
+    builder.permissions(<std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644));
+    let mut file = builder.tempfile_in(temp)?;
+    file.write_all(markdown.as_bytes())?;
+    let (_, path) = file.keep().map_err(|error| error.error)?;
+    path.into_os_string().into_string().map_err(|_| io::Error::other("its path is not UTF-8"))
+}
+
 /// One write, then flushed.
 pub fn stdout(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
@@ -116,15 +143,17 @@ fn lines(variables: &[Variable], line: fn(&str, &str) -> String) -> String {
 }
 
 /// `##vso[task.setvariable]` for each: none of them is a secret, so that later steps have them in their environment.
-fn azure_devops(variables: &[Variable]) -> String {
+pub fn azure_devops(variables: &[Variable]) -> String {
     lines(variables, |name, value| {
         format!("##vso[task.setvariable variable={name}]{}", ui::azure_devops_data(value))
     })
 }
 
-/// GitLab's dotenv report has neither quotes nor several lines.
-fn dotenv(variables: &[Variable]) -> Result<String, Error> {
-    match variables.iter().find(|variable| variable.value.text().contains(['\n', '\r'])) {
+/// GitLab's dotenv report has neither quotes nor several lines, and takes white space off the ends
+/// (`app/services/ci/parse_dotenv_artifact_service.rb`).
+pub fn dotenv(variables: &[Variable]) -> Result<String, Error> {
+    let is_kept = |value: &str| value.trim() == value && !value.contains(['\n', '\r']);
+    match variables.iter().find(|variable| !is_kept(variable.value.text())) {
         Some(variable) => Err(Error::LineBreak(variable.name)),
         None => Ok(lines(variables, |name, value| format!("{name}={value}"))),
     }
@@ -158,6 +187,8 @@ mod tests {
         let variables = [Variable::plain("A", "a%b;c]d'e")];
         assert_eq!(azure_devops(&variables), "##vso[task.setvariable variable=A]a%AZP25b%3Bc%5Dd'e\n");
         assert_eq!(dotenv(&variables).unwrap(), "A=a%b;c]d'e\n");
-        assert!(matches!(dotenv(&[Variable::plain("A", "a\nB=b")]), Err(Error::LineBreak("A"))));
+        for lost in ["a\nB=b", "a\r", " a", "a\t"] {
+            assert!(matches!(dotenv(&[Variable::plain("A", lost)]), Err(Error::LineBreak("A"))));
+        }
     }
 }

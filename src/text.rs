@@ -1,5 +1,8 @@
 //! Text that came from outside (claims, server messages, variables) made safe to show in a job's log.
 
+use aws_lc_rs::digest;
+use uuid::{Builder, Uuid};
+
 /// How long a piece of foreign text may be before it is cut.
 const LONGEST: usize = 2000;
 
@@ -141,6 +144,16 @@ pub fn markdown(foreign: &str) -> String {
         }
     }
     escaped
+}
+
+/// A UUID that is the same for the same name each time, and another one for another (RFC 9562, version 5).
+pub fn name_based_uuid(name: &str) -> Uuid {
+    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(Uuid::NAMESPACE_URL.as_bytes());
+    hash.update(name.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
+    Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
 #[cfg(test)]

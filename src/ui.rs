@@ -15,6 +15,31 @@ pub enum Runner {
     Silent,
 }
 
+impl Runner {
+    /// The commands that hide secrets, where there are such.
+    ///
+    /// A value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
+    /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
+    /// `docs/design/percentEncoding.md`).
+    ///
+    /// GitHub's runner finds a command at the start of a line only (actions/runner
+    /// `src/Runner.Common/ActionCommand.cs`), and whoever else writes to this stream may have left one unfinished: a
+    /// command of the job's, a progress meter. So a line break goes ahead, in the same write. The agent of Azure DevOps
+    /// finds a command anywhere.
+    pub fn mask(self, secrets: &[&Secret]) -> Option<Secret> {
+        let command = |secret: &&Secret| match self {
+            Self::GitHub => format!("::add-mask::{}\n", github_data(secret.expose())),
+            _ => format!("##vso[task.setsecret]{}\n", azure_devops_data(secret.expose())),
+        };
+        let break_before = match self {
+            Self::GitHub => "\n",
+            Self::AzureDevOps => "",
+            Self::Silent => return None,
+        };
+        Some(Secret::new(break_before.to_owned() + &secrets.iter().map(command).collect::<String>()))
+    }
+}
+
 /// Where mask commands go. Runners read both streams, each in its own order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskStream {
@@ -41,27 +66,8 @@ pub struct Ui {
 
 impl Ui {
     /// Hides secrets in everything that the runner logs from now on.
-    ///
-    /// A value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
-    /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
-    /// `docs/design/percentEncoding.md`).
-    ///
-    /// GitHub's runner finds a command at the start of a line only (actions/runner
-    /// `src/Runner.Common/ActionCommand.cs`), and whoever else writes to this stream may have left one unfinished: a
-    /// command of the job's, a progress meter. So a line break goes ahead, in the same write. The agent of Azure DevOps
-    /// finds a command anywhere.
     pub fn mask(&self, secrets: &[&Secret]) -> std::io::Result<()> {
-        let command = |secret: &&Secret| match self.runner {
-            Runner::GitHub => format!("::add-mask::{}\n", github_data(secret.expose())),
-            _ => format!("##vso[task.setsecret]{}\n", azure_devops_data(secret.expose())),
-        };
-        let break_before = match self.runner {
-            Runner::GitHub => "\n",
-            Runner::AzureDevOps => "",
-            Runner::Silent => return Ok(()),
-        };
-        let commands = break_before.to_owned() + &secrets.iter().map(command).collect::<String>();
-        let commands = Secret::new(commands);
+        let Some(commands) = self.runner.mask(secrets) else { return Ok(()) };
         match self.mask_stream {
             MaskStream::Stdout => write_now(&mut std::io::stdout().lock(), &commands),
             MaskStream::Stderr => write_now(&mut std::io::stderr().lock(), &commands),
@@ -95,25 +101,39 @@ impl Ui {
     /// Says what will hurt later.
     pub fn warning(&self, line: &str) {
         if !self.quiet {
-            to_stderr(&(self.said("azfed: warning: ", line) + &self.annotation("warning", line)));
+            to_stderr(
+                &(self.said("azfed: warning: ", line) + &self.annotation("warning", &[text::one_line(line)])),
+            );
         }
     }
 
-    /// Shows a rendered error: several lines, none of them foreign at its start.
-    pub fn error(&self, headline: &str, rendered: &str) {
-        to_stderr(&format!("{rendered}{}", self.annotation("error", headline)));
+    /// Shows a rendered error: several lines, none of them foreign at its start. `annotation` is what the platform shows
+    /// with the job: the fact first.
+    pub fn error(&self, annotation: &[String], rendered: &str) {
+        to_stderr(&format!("{rendered}{}", self.annotation("error", annotation)));
     }
 
-    /// A command that shows a line where the platform shows it with the job. It follows a line that was finished, in the
-    /// same write: so it stands at the start of one.
-    fn annotation(&self, level: &str, line: &str) -> String {
-        let line = text::one_line(line);
+    /// A command that shows lines, none of them foreign at its start, where the platform shows them with the job: all of
+    /// them in one annotation on GitHub, the facts without the hints on Azure DevOps. It follows a line that was finished,
+    /// in the same write: so it stands at the start of one.
+    fn annotation(&self, level: &str, lines: &[String]) -> String {
         match self.runner {
-            Runner::GitHub => format!("::{level} title=azfed::{}\n", github_data(&line)),
+            Runner::GitHub => format!("::{level} title=azfed::{}\n", github_data(&lines.join("\n"))),
             Runner::AzureDevOps => {
-                format!("##vso[task.logissue type={level}]azfed: {}\n", azure_devops_data(&line))
+                let facts: Vec<&str> =
+                    lines.iter().map(String::as_str).take_while(|line| !line.starts_with("hint: ")).collect();
+                let facts = azure_devops_data(&facts.join("; "));
+                format!("##vso[task.logissue type={level}]azfed: {facts}\n")
             }
             Runner::Silent => String::new(),
+        }
+    }
+
+    /// Lets the Azure DevOps agent put a Markdown file onto the run's page (azure-pipelines-agent
+    /// `src/Agent.Worker/TaskCommandExtension.cs`).
+    pub fn upload_summary(&self, path: &str) {
+        if self.runner == Runner::AzureDevOps {
+            to_stderr(&format!("##vso[task.uploadsummary]{}\n", azure_devops_data(path)));
         }
     }
 }
@@ -146,10 +166,11 @@ fn write_now(stream: &mut dyn Write, command: &Secret) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::azure_devops_data;
+    use super::{azure_devops_data, github_data};
 
     #[test]
     fn what_the_agent_unescapes_is_escaped() {
         assert_eq!(azure_devops_data("a%b;c]d\r\ne"), "a%AZP25b%3Bc%5Dd%0D%0Ae");
+        assert_eq!(github_data("a%0Ab\r\nc"), "a%250Ab%0D%0Ac");
     }
 }

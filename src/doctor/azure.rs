@@ -156,10 +156,7 @@ impl<'a> ResourceManager<'a> {
             let answer = get(&self.channel, &endpoint, Some(self.access_token)).await?;
             let mut body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             if answer.status != 200 {
-                let word = |name: &str| {
-                    let word = body["error"][name].as_str().unwrap_or_default();
-                    text::one_line(&self.access_token.struck_from(word))
-                };
+                let word = |name: &str| text::one_line(body["error"][name].as_str().unwrap_or_default());
                 return Err(Error::Refused {
                     status: answer.status,
                     code: word("code"),

@@ -8,18 +8,22 @@ use super::{Error, Host};
 use crate::{clock, error::Hints, http::Answer, secret::Secret, text};
 
 /// A token, and what the answer says of it.
-pub(super) struct Granted {
+#[derive(Debug)]
+pub struct Granted {
+    /// The token.
     pub secret: Secret,
     /// How long it lives from now.
     pub lifetime: Duration,
     /// Whose it is, where the answer repeats that.
     pub client_id: Option<String>,
+    /// The same, by object id.
     pub object_id: Option<String>,
+    /// The same, by resource id.
     pub resource_id: Option<String>,
 }
 
 /// Reads an answer.
-pub(super) fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
+pub fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
     let mut body: Map<String, Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
     let unreadable = |reason| Error::Unreadable { host: host.name(), status: answer.status, reason };
     if answer.status != 200 {
@@ -62,7 +66,7 @@ fn number(value: &Value) -> Option<u64> {
 
 /// Seconds since 1970: as a number, as text, or as the endpoint of 2017 writes dates: `06/20/2019 02:57:58 +00:00` on
 /// Linux, `1/16/2020 5:24:12 AM +00:00` on Windows.
-fn expires_on(value: &Value) -> Option<u64> {
+pub fn expires_on(value: &Value) -> Option<u64> {
     number(value).or_else(|| seconds_of_rfc3339(value.as_str()?)).or_else(|| {
         let rest = value.as_str()?.trim().strip_suffix("+00:00")?.trim_end();
         let (rest, afternoon) = match (rest.strip_suffix("AM"), rest.strip_suffix("PM")) {

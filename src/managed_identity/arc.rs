@@ -141,35 +141,39 @@ impl Arc {
 
     /// The content of the file that a challenge names.
     pub(super) fn answer_to(&self, challenge: Option<&str>) -> Result<Secret, Challenge> {
-        let path = challenge.and_then(realm).ok_or(Challenge::None)?;
-        let unreadable = |reason| Challenge::Unreadable { path: path.clone(), reason };
-        let outside = || Challenge::Outside { path: path.clone(), directory: self.tokens.clone() };
-        if path.extension().is_none_or(|suffix| suffix != "key") {
-            return Err(Challenge::Suffix(path));
-        }
-        // what is written must be in the directory, and what it leads to as well
-        if path.parent() != Some(self.tokens.as_path()) {
-            return Err(outside());
-        }
-        let real = fs::canonicalize(&path).map_err(unreadable)?;
-        let directory = fs::canonicalize(&self.tokens).map_err(unreadable)?;
-        if real.parent() != Some(directory.as_path()) || real.file_name() != path.file_name() {
-            return Err(outside());
-        }
-        if !fs::symlink_metadata(&real).map_err(unreadable)?.is_file() {
-            return Err(outside());
-        }
-        let mut content = Vec::new();
-        let file = File::open(&real).map_err(unreadable)?;
-        file.take(LONGEST_KEY + 1).read_to_end(&mut content).map_err(unreadable)?;
-        if content.len() as u64 > LONGEST_KEY {
-            return Err(Challenge::Size(path));
-        }
-        let key = String::from_utf8(content).ok().map(|key| Secret::new(key.trim().to_owned()));
-        let is_visible =
-            |key: &Secret| key.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-        key.filter(|key| !key.expose().is_empty() && is_visible(key)).ok_or(Challenge::Content(path))
+        key(challenge, &self.tokens)
     }
+}
+
+/// The content of the file that a challenge names, if that is one of the directory's.
+pub fn key(challenge: Option<&str>, tokens: &Path) -> Result<Secret, Challenge> {
+    let path = challenge.and_then(realm).ok_or(Challenge::None)?;
+    let unreadable = |reason| Challenge::Unreadable { path: path.clone(), reason };
+    let outside = || Challenge::Outside { path: path.clone(), directory: tokens.to_owned() };
+    if path.extension().is_none_or(|suffix| suffix != "key") {
+        return Err(Challenge::Suffix(path));
+    }
+    // what is written must be in the directory, and what it leads to as well
+    if path.parent() != Some(tokens) {
+        return Err(outside());
+    }
+    let real = fs::canonicalize(&path).map_err(unreadable)?;
+    let directory = fs::canonicalize(tokens).map_err(unreadable)?;
+    if real.parent() != Some(directory.as_path()) || real.file_name() != path.file_name() {
+        return Err(outside());
+    }
+    if !fs::symlink_metadata(&real).map_err(unreadable)?.is_file() {
+        return Err(outside());
+    }
+    let mut content = Vec::new();
+    let file = File::open(&real).map_err(unreadable)?;
+    file.take(LONGEST_KEY + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > LONGEST_KEY {
+        return Err(Challenge::Size(path));
+    }
+    let key = String::from_utf8(content).ok().map(|key| Secret::new(key.trim().to_owned()));
+    let is_visible = |key: &Secret| key.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    key.filter(|key| !key.expose().is_empty() && is_visible(key)).ok_or(Challenge::Content(path))
 }
 
 /// The path in `Basic realm=<path>`.

@@ -64,7 +64,7 @@ impl Imds {
 
     /// Other clouds have a service at the same address, and so have proxies and networks that answer for all: what they
     /// say is not Azure's JSON, or a page. (410 is: the service is there, and being renewed.)
-    pub(super) fn is_somebody_elses(&self, answer: &Answer) -> bool {
+    pub fn is_somebody_elses(&self, answer: &Answer) -> bool {
         if answer.status == 200 {
             return answer.body.trim_ascii_start().starts_with(b"<");
         }

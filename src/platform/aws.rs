@@ -10,13 +10,14 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use self::signature::{Key, Signed};
+pub use self::signature::Key;
+use self::signature::Signed;
 use super::{Error, masked};
 use crate::{
     assertion::Assertion,
     env::{Env, names::aws as names},
     error::Hints,
-    http::{Http, host_channel},
+    http::{Answer, Http, host_channel},
     identifiers::{Audience, Endpoint},
     secret::Secret,
     text,
@@ -131,24 +132,7 @@ impl Aws {
         }
         let request = request.secret_header("authorization", &authorization).body(body);
         let answer = channel.send(&self.endpoint, request).await.map_err(failed)?;
-        let text = Secret::new(String::from_utf8(answer.body).unwrap_or_default());
-        if answer.status != 200 {
-            let said = |tag| element(text.expose(), tag).map(text::one_line).unwrap_or_default();
-            let (code, message) = (said("Code"), said("Message"));
-            return Err(Error::Refused {
-                issuer: NAME,
-                status: answer.status,
-                message: if code.is_empty() { code } else { format!("{code}: {message}") },
-                retry_after: answer.retry_after,
-                request_id: element(text.expose(), "RequestId").map(ToOwned::to_owned),
-            });
-        }
-        let token = element(text.expose(), "WebIdentityToken").ok_or_else(|| Error::Answer {
-            issuer: NAME,
-            status: answer.status,
-            reason: "no `WebIdentityToken` in it".to_owned(),
-        })?;
-        masked(ui, &Secret::new(token.to_owned()), NAME)
+        masked(ui, &issued(answer)?, NAME)
     }
 
     /// The variables that it takes its part from.
@@ -241,19 +225,46 @@ async fn of_container(
             request_id: None,
         });
     }
+    let key = key(issuer, &answer)?;
+    let secrets: Vec<&Secret> = [Some(&key.secret), key.session.as_ref()].into_iter().flatten().collect();
+    ui.mask(&secrets).map_err(Error::Mask)?;
+    Ok(key)
+}
+
+/// The credential in the answer of a container's endpoint.
+pub fn key(issuer: &'static str, answer: &Answer) -> Result<Key, Error> {
     let answered: Answered = serde_json::from_slice(&answer.body).map_err(|_| Error::Answer {
         issuer,
         status: answer.status,
         reason: "no `AccessKeyId` and `SecretAccessKey` in it".to_owned(),
     })?;
-    let key = Key {
+    Ok(Key {
         id: answered.access_key_id,
         secret: Secret::new(answered.secret_access_key),
         session: answered.token.map(Secret::new),
-    };
-    let secrets: Vec<&Secret> = [Some(&key.secret), key.session.as_ref()].into_iter().flatten().collect();
-    ui.mask(&secrets).map_err(Error::Mask)?;
-    Ok(key)
+    })
+}
+
+/// The token in STS' answer.
+pub fn issued(answer: Answer) -> Result<Secret, Error> {
+    let text = Secret::new(String::from_utf8(answer.body).unwrap_or_default());
+    if answer.status != 200 {
+        let said = |tag| element(text.expose(), tag).map(text::one_line).unwrap_or_default();
+        let (code, message) = (said("Code"), said("Message"));
+        return Err(Error::Refused {
+            issuer: NAME,
+            status: answer.status,
+            message: if code.is_empty() { code } else { format!("{code}: {message}") },
+            retry_after: answer.retry_after,
+            request_id: element(text.expose(), "RequestId").map(ToOwned::to_owned),
+        });
+    }
+    let token = element(text.expose(), "WebIdentityToken").ok_or_else(|| Error::Answer {
+        issuer: NAME,
+        status: answer.status,
+        reason: "no `WebIdentityToken` in it".to_owned(),
+    })?;
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// The text of the first element of this name; STS' answers have no attributes, and tokens no markup.

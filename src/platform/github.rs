@@ -120,7 +120,7 @@ impl GitHub {
 }
 
 /// The token in a platform's answer, under the name that its contract gives it.
-pub(super) fn issued(issuer: &'static str, answer: &Answer, field: &str) -> Result<Secret, Error> {
+pub fn issued(issuer: &'static str, answer: &Answer, field: &str) -> Result<Secret, Error> {
     if !(200..300).contains(&answer.status) {
         return Err(Error::Refused {
             issuer,

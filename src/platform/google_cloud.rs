@@ -8,7 +8,7 @@ use crate::{
     assertion::Assertion,
     env::{Env, names},
     error::Hints,
-    http::{self, Channel, host_channel},
+    http::{self, Answer, Channel, host_channel},
     identifiers::{Audience, Endpoint},
     secret::Secret,
     text,
@@ -47,19 +47,24 @@ impl GoogleCloud {
         let endpoint = self.endpoint.with_query("audience", audience.as_str()).with_query("format", "full");
         let request = self.channel.get(&endpoint).header("Metadata-Flavor", "Google");
         let answer = self.channel.send(&endpoint, request).await.map_err(absent)?;
-        let body = String::from_utf8(answer.body).unwrap_or_default();
-        if answer.status != 200 {
-            let is_page = body.trim_start().starts_with('<');
-            return Err(Error::Refused {
-                issuer: NAME,
-                status: answer.status,
-                message: if is_page { String::new() } else { text::one_line(&body) },
-                retry_after: answer.retry_after,
-                request_id: None,
-            });
-        }
-        masked(ui, &Secret::new(body), NAME)
+        masked(ui, &issued(answer)?, NAME)
     }
+}
+
+/// The token in the metadata server's answer, which is nothing else.
+pub fn issued(answer: Answer) -> Result<Secret, Error> {
+    let body = String::from_utf8(answer.body).unwrap_or_default();
+    if answer.status != 200 {
+        let is_page = body.trim_start().starts_with('<');
+        return Err(Error::Refused {
+            issuer: NAME,
+            status: answer.status,
+            message: if is_page { String::new() } else { text::one_line(&body) },
+            retry_after: answer.retry_after,
+            request_id: None,
+        });
+    }
+    Ok(Secret::new(body))
 }
 
 /// Where nothing answers, there is none, and asking again helps nobody.

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_WORDS: usize = 16 << 10;
 
 /// A program in a job, with the variables of the platform that it reads.
-pub(super) struct Program {
+pub struct Program {
     name: &'static str,
     /// What it is called for, in messages.
     words: &'static str,
@@ -33,7 +33,7 @@ impl fmt::Debug for Program {
 impl Program {
     /// A program of the platform whose variables have this prefix. A background process has no others, so they are held
     /// here.
-    pub(super) fn new(env: &Env, name: &'static str, words: &'static str, prefix: &str) -> Self {
+    pub fn new(env: &Env, name: &'static str, words: &'static str, prefix: &str) -> Self {
         let of_platform = |name: &str| name.starts_with(prefix) || ["HOME", "USERPROFILE"].contains(&name);
         let variables = env
             .iter()
@@ -96,7 +96,7 @@ impl Program {
             return Err(failed("it printed more than 1 MiB".to_owned(), false, Hints::none()));
         }
         if !status.success() {
-            let said = self.without_credentials(said.lines().rev().find(|line| !line.trim().is_empty()));
+            let said = self.last_words(&said);
             let how =
                 status.code().map_or_else(|| "by a signal".to_owned(), |code| format!("with status {code}"));
             let hints = refused(&said);
@@ -106,27 +106,22 @@ impl Program {
         Ok(printed)
     }
 
-    /// A line of its own words, less what must not stand in a log.
-    fn without_credentials(&self, line: Option<&str>) -> String {
-        let mut line = line.unwrap_or_default().to_owned();
-        for (name, value) in &self.variables {
-            if (name.contains("TOKEN") || name.contains("SECRET")) && value.expose().len() >= 8 {
-                line = line.replace(value.expose(), "***");
-            }
-        }
-        text::one_line(&without_jwts(&line))
+    /// The last line of what it said, less what must not stand in a log.
+    pub fn last_words(&self, said: &str) -> String {
+        self.without_credentials(said.lines().rev().find(|line| !line.trim().is_empty()))
     }
-}
 
-/// A JWT begins with the base64 of `{"`.
-fn without_jwts(line: &str) -> String {
-    let of_jwt = |character: char| character.is_ascii_alphanumeric() || "-_.=".contains(character);
-    line.split_inclusive(|character| !of_jwt(character))
-        .map(|piece| {
-            let word = piece.trim_end_matches(|character| !of_jwt(character));
-            if word.starts_with("eyJ") { format!("***{}", &piece[word.len()..]) } else { piece.to_owned() }
-        })
-        .collect()
+    fn without_credentials(&self, line: Option<&str>) -> String {
+        let without_values = |line: &str| {
+            let is_secret = |name: &str| name.contains("TOKEN") || name.contains("SECRET");
+            let secrets =
+                self.variables.iter().filter(|(name, value)| is_secret(name) && value.expose().len() >= 8);
+            secrets.fold(line.to_owned(), |line, (_, value)| line.replace(value.expose(), "***"))
+        };
+        // making it one line may take away what stood within a value
+        let line = text::one_line(&without_values(line.unwrap_or_default()));
+        without_values(&line)
+    }
 }
 
 /// What it prints, as far as a token can be that long. Beyond that the pipe is closed, which ends the program.
@@ -166,7 +161,9 @@ mod tests {
         for (said, shown) in [
             ("fatal: 401", "fatal: 401"),
             ("Authorization: Token opaque-secret", "Authorization: Token ***"),
-            ("got eyJhbGciOi.eyJpc3Mi.c2ln, which", "got ***, which"),
+            ("got eyJhbGciOi.eyJpc3Mi.c2ln, which", "got …, which"),
+            ("oidc: token=eyJhbGciOi.eyJpc3Mi.c2ln", "oidc: token=…"),
+            ("opaque-\u{200b}secret", "***"),
             ("##[error]x", "# #[error]x"),
             ("true", "true"),
         ] {

@@ -90,13 +90,18 @@ fn append(env: &Env, variable: &'static str, pairs: &[(&str, &str)]) -> Result<(
     let Some(path) = env.get(variable) else { return Ok(()) };
     let path = Path::new(path);
     let failed = |reason| Error::File { variable, reason };
+    let content = entries(&fs::read(path).unwrap_or_default(), pairs);
+    state::append(path, content.expose().as_bytes()).map_err(failed)
+}
+
+/// What `pairs` are behind what is there already.
+pub fn entries(before: &[u8], pairs: &[(&str, &str)]) -> Secret {
     // a step that wrote a last line without its end must not swallow ours
-    let unfinished = fs::read(path).is_ok_and(|content| content.last().is_some_and(|byte| *byte != b'\n'));
+    let unfinished = before.last().is_some_and(|byte| *byte != b'\n');
     let delimiter = format!("ghadelimiter_{}", Uuid::new_v4());
     let mut content = String::from(if unfinished { "\n" } else { "" });
     content.push_str(&pairs.iter().map(|(name, value)| heredoc(name, value, &delimiter)).collect::<String>());
-    let content = Secret::new(content);
-    state::append(path, content.expose().as_bytes()).map_err(failed)
+    Secret::new(content)
 }
 
 /// `NAME<<DELIMITER`, the value, the delimiter: each on lines of their own. The delimiter is random, so that no value

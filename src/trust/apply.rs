@@ -6,16 +6,15 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use serde_json::{Value, json};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use crate::{
     clock::Moment,
     error::Hints,
     http::{self, Answer, Channel, Http},
     identifiers::{self, ClientId, Endpoint, Invalid, ObjectId, RoleScope, SubscriptionId, TenantId},
-    nearest::Credential,
+    nearest::{Credential, Owner},
     retry,
     secret::Secret,
     subject, text,
@@ -77,6 +76,33 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A credential that is for another identity than the named one.
+    #[error("credential `{}` is for {whose}, and not for {named}", text::one_line(name))]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// Whose it is to be.
+        whose: String,
+        /// Who was named.
+        named: String,
+    },
+    /// A credential that nobody said an identity for.
+    #[error("credential `{}` names no {what}", text::one_line(name))]
+    Ownerless {
+        /// Its name.
+        name: String,
+        /// What it does not name.
+        what: &'static str,
+    },
+    /// One role for many.
+    #[error("`--role` goes to one identity, and the file has credentials for {0}")]
+    RoleForSeveral(usize),
+    /// Nothing to do.
+    #[error("the file has no credentials")]
+    Empty,
+    /// An expression, which this version of the API does not take.
+    #[error("credential `{}` has an expression (flexible), and no subject", text::one_line(.0))]
+    Flexible(String),
     /// A name that would lead elsewhere in a URL.
     #[error("`{}` is no name of {what}", text::one_line(name))]
     Name {
@@ -98,6 +124,23 @@ impl Error {
             Self::Refused { status: 401 | 403, .. } => Hints::one(
                 "your own login needs Managed Identity Contributor on the resource group, and for a role Role Based Access \
                  Control Administrator",
+            ),
+            Self::Foreign { .. } => Hints::one(
+                "leave `--identity` and `--resource-group` away: then each credential goes to the identity that its entry names; or \
+                 give it the file of one identity alone; a client id is what the identity map says",
+            ),
+            Self::Ownerless { what: "identity", .. } => Hints::one(
+                "say `--identity`, or put the name into the identity map's entry as `identity`, and print the list again",
+            ),
+            Self::Ownerless { .. } => Hints::one(
+                "say `--resource-group`, or put it into the identity map's entry as `resource_group`, and print the list again",
+            ),
+            Self::Flexible(_) => Hints::one(
+                "`apply` creates exact credentials only: `azfed trust … --flexible --as az` prints the command for a managed identity, \
+                 which may refuse it, and `--as az-app` the one for an app registration",
+            ),
+            Self::RoleForSeveral(_) => Hints::one(
+                "apply the map's file without `--role`; then one identity's credentials with it, or `az role assignment create`",
             ),
             Self::Http(error) => Hints::one(error.hint().unwrap_or(
                 "check that this machine reaches Azure Resource Manager: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA \
@@ -128,6 +171,8 @@ pub struct ResourceManager<'a> {
     channel: Channel,
     token: Secret,
     ui: &'a Ui,
+    /// All tries for one request together.
+    timeout: Duration,
 }
 
 /// What is wanted.
@@ -145,6 +190,52 @@ pub struct Wanted {
     pub credentials: Vec<Credential>,
     /// A role, and where.
     pub role: Option<(String, RoleScope)>,
+}
+
+/// Which identity gets which credentials: the named one all of them, unless one is another's; else each its own.
+pub fn by_identity(
+    identity: Option<&str>,
+    resource_group: Option<&str>,
+    credentials: Vec<Credential>,
+) -> Result<Vec<(String, String, Vec<Credential>)>, Error> {
+    let mut found: Vec<(String, String, Vec<Credential>)> = Vec::new();
+    for credential in credentials {
+        let Owner { identity: own, resource_group: own_group, .. } = &credential.owner;
+        let differs = |named: Option<&str>, own: &Option<String>| {
+            named.zip(own.as_deref()).is_some_and(|(named, own)| !named.eq_ignore_ascii_case(own))
+        };
+        if differs(identity, own) || differs(resource_group, own_group) {
+            let said = |name: Option<&str>, group: Option<&str>| {
+                let name = name.map(|name| format!("identity `{}`", text::one_line(name)));
+                let group = group.map(|group| format!("resource group `{}`", text::one_line(group)));
+                name.into_iter().chain(group).collect::<Vec<_>>().join(" in ")
+            };
+            return Err(Error::Foreign {
+                name: credential.name.clone(),
+                whose: said(own.as_deref(), own_group.as_deref()),
+                named: said(identity, resource_group),
+            });
+        }
+        let missing = |what| Error::Ownerless { name: credential.name.clone(), what };
+        let name = identity.or(own.as_deref()).ok_or_else(|| missing("identity"))?.to_owned();
+        let group =
+            resource_group.or(own_group.as_deref()).ok_or_else(|| missing("resource group"))?.to_owned();
+        let is_here = |(other, other_group, _): &&mut (String, String, Vec<Credential>)| {
+            other.eq_ignore_ascii_case(&name) && other_group.eq_ignore_ascii_case(&group)
+        };
+        match found.iter_mut().find(is_here) {
+            Some((_, _, credentials)) => credentials.push(credential),
+            None => found.push((name, group, vec![credential])),
+        }
+    }
+    match (identity, resource_group) {
+        // the identity alone, and perhaps its role
+        (Some(identity), Some(group)) if found.is_empty() => {
+            Ok(vec![(identity.to_owned(), group.to_owned(), Vec::new())])
+        }
+        _ if found.is_empty() => Err(Error::Empty),
+        _ => Ok(found),
+    }
 }
 
 /// One step of the plan.
@@ -176,12 +267,14 @@ pub struct Ids {
 }
 
 /// The operator's own access token, from their az.
-pub async fn operators_token(resource: &str) -> Result<Secret, Error> {
+pub async fn operators_token(resource: &str, timeout: Duration) -> Result<Secret, Error> {
     let operator = |reason: String| Error::Operator(text::one_line(&reason));
     let mut az = tokio::process::Command::new(if cfg!(windows) { "az.cmd" } else { "az" });
     az.args(["account", "get-access-token", "--output", "json", "--resource", resource]);
     az.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = az.output().await.map_err(|error| operator(format!("az: {error}")))?;
+    let output = tokio::time::timeout(timeout, az.output()).await;
+    let output = output.map_err(|_| operator("az gave no access token in time".to_owned()))?;
+    let output = output.map_err(|error| operator(format!("az: {error}")))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
@@ -243,8 +336,14 @@ fn is_for_the_same(one: &Credential, other: &Credential) -> bool {
 
 impl<'a> ResourceManager<'a> {
     /// One to ask.
-    pub fn new(base: Endpoint, http: &Http, token: Secret, ui: &'a Ui) -> Result<Self, Error> {
-        Ok(Self { channel: http.channel(&base)?, base, token, ui })
+    pub fn new(
+        base: Endpoint,
+        http: &Http,
+        token: Secret,
+        timeout: Duration,
+        ui: &'a Ui,
+    ) -> Result<Self, Error> {
+        Ok(Self { channel: http.channel(&base)?, base, token, timeout, ui })
     }
 
     async fn ask(
@@ -258,7 +357,7 @@ impl<'a> ResourceManager<'a> {
         for (name, value) in query {
             endpoint = endpoint.with_query(name, value);
         }
-        let mut next = 2;
+        let (since, mut next) = (Moment::now(), 2);
         loop {
             let request =
                 if method == "PUT" { self.channel.put(&endpoint) } else { self.channel.get(&endpoint) };
@@ -266,7 +365,11 @@ impl<'a> ResourceManager<'a> {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = self.channel.send(&endpoint, request).await;
+            let left = self.timeout.saturating_sub(since.elapsed());
+            let late =
+                || http::Error::Transport { host: endpoint.host(), reason: "no answer in time".to_owned() };
+            let answer = tokio::time::timeout(left, self.channel.send(&endpoint, request)).await;
+            let answer = answer.unwrap_or_else(|_| Err(late()));
             let (reason, retry_after) = match &answer {
                 Ok(answer) if answer.status == 409 && code(answer) != "RoleAssignmentExists" => {
                     ("409".to_owned(), answer.retry_after)
@@ -278,7 +381,7 @@ impl<'a> ResourceManager<'a> {
                 _ => return Ok(answer?),
             };
             match retry::wait(next, retry_after, fastrand::f64()) {
-                Some(wait) if next <= MOST_TRIES => {
+                Some(wait) if next <= MOST_TRIES && since.elapsed() + wait < self.timeout => {
                     self.ui.info(&format!(
                         "Azure Resource Manager answers {reason}; trying again in {:.1} s",
                         wait.as_secs_f64()
@@ -299,19 +402,9 @@ impl<'a> ResourceManager<'a> {
                 _ => Err(unreadable(what, "its answer is no JSON object")),
             },
             404 if ["ResourceNotFound", "ResourceGroupNotFound"].contains(&code(&answer).as_str()) => {
-                if code(&answer) == "ResourceNotFound" { Ok(None) } else { Err(self.refused(what, &answer)) }
+                if code(&answer) == "ResourceNotFound" { Ok(None) } else { Err(refused(what, &answer)) }
             }
-            _ => Err(self.refused(what, &answer)),
-        }
-    }
-
-    fn refused(&self, what: &str, answer: &Answer) -> Error {
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or_default();
-        Error::Refused {
-            what: what.to_owned(),
-            status: answer.status,
-            message: self.token.struck_from(message),
+            _ => Err(refused(what, &answer)),
         }
     }
 
@@ -332,6 +425,11 @@ impl<'a> ResourceManager<'a> {
     pub async fn plan(&self, wanted: &Wanted) -> Result<Plan, Error> {
         let group = named("a resource group", &wanted.resource_group)?;
         let identity = named("an identity", &wanted.identity)?;
+        for credential in &wanted.credentials {
+            if credential.subject.is_none() {
+                return Err(Error::Flexible(credential.name.clone()));
+            }
+        }
         writable(&wanted.credentials)?;
         let path = format!(
             "subscriptions/{}/resourceGroups/{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{identity}",
@@ -339,6 +437,21 @@ impl<'a> ResourceManager<'a> {
         );
         let found = self.get("read the identity", &path, &[("api-version", IDENTITY_API)]).await?;
         let ids = found.as_ref().map(|found| ids_of("read the identity", found)).transpose()?;
+        // the map's client id is what jobs log in as
+        for credential in &wanted.credentials {
+            let Some(client_id) = &credential.owner.client_id else { continue };
+            let is = ids.as_ref().map(|ids| ids.client.as_str());
+            if !is.is_some_and(|is| is.eq_ignore_ascii_case(client_id)) {
+                return Err(Error::Foreign {
+                    name: credential.name.clone(),
+                    whose: format!("client id {}", text::one_line(client_id)),
+                    named: match is {
+                        Some(is) => format!("identity `{identity}`, whose client id is {is}"),
+                        None => format!("identity `{identity}`, which is not there yet"),
+                    },
+                });
+            }
+        }
         let (mut steps, mut lines) = (Vec::new(), Vec::new());
         match (&ids, &wanted.location) {
             (Some(ids), _) => {
@@ -524,7 +637,7 @@ impl<'a> ResourceManager<'a> {
                     ));
                     tokio::time::sleep(wait).await;
                 }
-                _ => return Err(self.refused(what, &answer)),
+                _ => return Err(refused(what, &answer)),
             }
         }
     }
@@ -554,15 +667,15 @@ fn code(answer: &Answer) -> String {
     body.pointer("/error/code").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A GUID of these three (RFC 9562, version 5).
+fn refused(what: &str, answer: &Answer) -> Error {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Error::Refused { what: what.to_owned(), status: answer.status, message }
+}
+
+/// A GUID of these three.
 fn assignment_name(principal: &ObjectId, definition: &str, scope: &RoleScope) -> Uuid {
-    let name = format!("{principal}|{definition}|{scope}").to_ascii_lowercase();
-    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    hash.update(Uuid::NAMESPACE_URL.as_bytes());
-    hash.update(name.as_bytes());
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
-    Builder::from_sha1_bytes(bytes).into_uuid()
+    text::name_based_uuid(&format!("{principal}|{definition}|{scope}").to_ascii_lowercase())
 }
 
 /// What is so now: who logs in as what.

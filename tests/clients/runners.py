@@ -15,10 +15,8 @@ class Outcome:
         return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
 
-def execute(command, environment, cwd=None, timeout=120):
-    done = subprocess.run(
-        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
-    )
+def execute(command, environment, cwd=None, timeout=120, stdin=""):
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout, input=stdin)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

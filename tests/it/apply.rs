@@ -44,6 +44,14 @@ impl Operator {
         outcome
     }
 
+    /// Each credential to the identity that its entry names, unless the arguments name one.
+    fn apply_each(&self, credentials: &str, arguments: &[&str]) -> Outcome {
+        fs::write(self.job.path("credentials.json"), credentials).unwrap();
+        let base = self.job.emulator.http_url();
+        let fixed = ["trust", "apply", "credentials.json", "--subscription-id", world::SUBSCRIPTION];
+        self.job.run(&[&fixed[..], &["--resource-manager", &base], arguments].concat())
+    }
+
     fn writes(&self) -> Vec<String> {
         let requests = self.job.emulator.requests().into_iter();
         let writes = requests.filter(|request| request.kind == "arm" && request.method == "PUT");
@@ -167,6 +175,15 @@ fn what_cannot_be_done_changes_nothing() {
         assert_eq!(outcome.code, Some(code), "{identity} {arguments:?}: {}", outcome.all());
         assert!(outcome.stderr.contains(said), "{identity} {arguments:?}: {}", outcome.stderr);
     }
+    let flexible = credentials(&["--branch", "r/*", "--immutable", "1/2", "--flexible"]);
+    let outcome = operator.apply("infra-prod", &flexible, &["--yes"]);
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.stderr.contains("has an expression (flexible), and no subject\nazfed: hint: `apply` creates exact credentials only")
+            && outcome.stderr.contains("`--as az-app` the one for an app registration"),
+        "{}",
+        outcome.stderr
+    );
     operator.job.az_for_a_token("echo 'ERROR: Please run az login' >&2; exit 1");
     let outcome = operator.apply("infra-prod", &one, &[]);
     assert_eq!(outcome.code, Some(3));
@@ -180,6 +197,197 @@ fn what_cannot_be_done_changes_nothing() {
         outcome.stderr
     );
     assert_eq!(operator.writes(), Vec::<String>::new());
+}
+
+/// What `azfed trust github --identity-map … --as json` prints.
+fn mapped(operator: &Operator, map: &str) -> String {
+    fs::write(operator.job.path("identities.json"), map).unwrap();
+    let printed = operator.job.run(&[
+        "trust",
+        "github",
+        "--repo",
+        "contoso/infra",
+        "--identity-map",
+        "identities.json",
+        "--as",
+        "json",
+    ]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed.stdout
+}
+
+const MAP: &str = r#"{ "identities": [
+    { "environment": "prod", "client_id": "11111111-1111-4111-8111-111111111111", "identity": "infra-prod", "resource_group": "contoso-prod" },
+    { "branch": "main", "client_id": "11111111-1111-4111-8111-111111111111", "identity": "Infra-Prod", "resource_group": "Contoso-Prod" },
+    { "pull_request": true, "client_id": "bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc", "identity": "a-neighbour", "resource_group": "contoso-prod" }
+] }"#;
+
+#[test]
+fn each_identity_of_a_map_gets_its_own() {
+    let operator = Operator::new();
+    let list = mapped(&operator, MAP);
+    // the one that was named does not get the pull requests' credential
+    for named in [
+        &["--identity", "infra-prod"][..],
+        &["--identity", "infra-prod", "--resource-group", "contoso-prod"],
+        &["--resource-group", "elsewhere"],
+    ] {
+        let outcome = operator.apply_each(&list, &[named, &["--yes"]].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{named:?}");
+        assert!(
+            outcome.stderr.contains("and not for") && outcome.stderr.contains("hint: leave `--identity`"),
+            "{named:?}: {}",
+            outcome.stderr
+        );
+    }
+    let outcome = operator.apply_each(&list, &[&READER[..], &["--yes"]].concat());
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.stderr.contains("`--role` goes to one identity, and the file has credentials for 2"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(operator.writes(), Vec::<String>::new());
+    let plan = operator.apply_each(&list, &[]);
+    assert_shown!("apply_map_plan", operator.job.show(&plan));
+    assert_eq!(operator.writes(), Vec::<String>::new());
+    let done = operator.apply_each(&list, &["--yes"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_shown!("apply_map_done", operator.job.show(&done));
+    let requests = operator.job.emulator.requests().into_iter();
+    let writes: Vec<String> = requests
+        .filter(|request| request.kind == "arm" && request.method == "PUT")
+        .map(|request| request.path.rsplit("/userAssignedIdentities/").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        writes,
+        [
+            "infra-prod/federatedIdentityCredentials/infra-main",
+            "a-neighbour/federatedIdentityCredentials/infra-pull-request"
+        ]
+    );
+}
+
+#[test]
+fn a_map_that_does_not_say_whose_changes_nothing() {
+    let operator = Operator::new();
+    let without_group = MAP.replace(r#", "resource_group": "contoso-prod" }"#, " }");
+    let other_client = MAP.replace("bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc", world::BARE_IDENTITY);
+    let nameless = MAP.replace(r#""identity": "a-neighbour", "#, "");
+    let plain = r#"[{ "name": "one", "issuer": "https://i.example", "subject": "s", "audiences": ["a"] }]"#;
+    for (list, arguments, said) in [
+        (mapped(&operator, &without_group), &[][..], "credential `infra-prod` names no resource group"),
+        (mapped(&operator, &nameless), &[], "credential `infra-pull-request` names no identity"),
+        (
+            mapped(&operator, &nameless),
+            &["--identity", "infra-prod"],
+            "credential `infra-pull-request` is for client id bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc, and not for identity \
+             `infra-prod`, whose client id is 11111111-1111-4111-8111-111111111111",
+        ),
+        (
+            mapped(&operator, &other_client),
+            &[],
+            "is for client id 77777777-7777-4777-8777-777777777777, and not for identity `a-neighbour`",
+        ),
+        (
+            mapped(&operator, &MAP.replace("a-neighbour", "new")),
+            &["--location", "westeurope"],
+            "and not for identity `new`, which is not there yet",
+        ),
+        (plain.to_owned(), &["--resource-group", "contoso-prod"], "credential `one` names no identity"),
+        ("[]".to_owned(), &[], "the file has no credentials"),
+    ] {
+        let outcome = operator.apply_each(&list, &[arguments, &["--yes"]].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{arguments:?}: {list}");
+        assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
+        assert_eq!(operator.writes(), Vec::<String>::new(), "{said}");
+    }
+}
+
+/// The blocks of a language in a page, without what indents them.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(indent) = line.strip_suffix(&format!("```{language}")) else { continue };
+        let block = lines.by_ref().take_while(|line| line.trim() != "```");
+        found.push(block.map(|line| line.strip_prefix(indent).unwrap_or(line).to_owned() + "\n").collect());
+    }
+    found
+}
+
+/// Every command of docs/granular-access.md and docs/trust.md's first, as it stands: with the shipped binary, an az that
+/// says what it was called with, and the emulator's Azure.
+#[test]
+fn the_page_on_granular_access_runs() {
+    use std::process::Command;
+    let page = |name: &str| {
+        fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+    };
+    let granular = page("granular-access.md");
+    let mut scripts = blocks(&granular, "sh");
+    assert_eq!(scripts.len(), 11, "{scripts:?}");
+    assert!(!scripts.iter().any(|script| script.contains("| sh")), "a pipe hides notes and failures");
+    scripts.extend(blocks(&page("trust.md"), "sh").into_iter().take(2));
+    let mut job = Job::new(Platform::Github);
+    let token = job.run(&["token"]).stdout.trim().to_owned();
+    job.az(&format!(
+        "if [ \"$1 $2\" = 'account get-access-token' ]; then echo '{{\"accessToken\":\"{token}\"}}'; exit; fi\n\
+         for word; do printf '[%s]' \"$word\"; done; echo"
+    ));
+    // the same binary, and for `apply` the emulator in place of Azure
+    let azfed = job.path("bin/azfed");
+    let base = job.emulator.http_url();
+    let binary = env!("CARGO_BIN_EXE_azfed");
+    fs::write(
+        &azfed,
+        format!(
+            "#!/bin/sh\nif [ \"$1 $2\" = 'trust apply' ]; then set -- \"$@\" --resource-manager {base}; fi\nexec {binary} \"$@\"\n"
+        ),
+    )
+    .unwrap();
+    assert!(Command::new("chmod").args(["755", &azfed]).status().unwrap().success());
+    let maps = blocks(&granular, "json");
+    let [map] = maps.as_slice() else { panic!("{maps:?}") };
+    fs::write(job.path("identities.json"), map).unwrap();
+    for name in ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"] {
+        job.unset(name);
+    }
+    let mut shown = String::new();
+    for (number, script) in scripts.iter().enumerate() {
+        let file = job.path(&format!("block-{number}"));
+        fs::write(&file, script).unwrap();
+        for arguments in [vec!["-n", &file], vec![file.as_str()]] {
+            let mut shell = Command::new("sh");
+            shell.args(&arguments).env_clear().envs(&job.environment).current_dir(job.directory.path());
+            let outcome = Outcome::of(&shell.output().unwrap());
+            assert_eq!(outcome.code, Some(0), "{arguments:?}: {script}{}", outcome.all());
+            shown += &outcome.stdout;
+        }
+        // a step that fails is not passed over
+        if script.contains("&&\n") {
+            let broken = script.replace("contoso/infra", "contoso");
+            let mut shell = Command::new("sh");
+            // elsewhere, since the blocks after it go on with this one's files
+            shell.args(["-c", &broken]).env_clear().envs(&job.environment).current_dir(job.path("temp"));
+            let outcome = Outcome::of(&shell.output().unwrap());
+            assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{broken}{}", outcome.stderr);
+        }
+    }
+    job.run(&["logout"]);
+    for called in [
+        "[--name][infra-prod][--issuer][https://token.actions.githubusercontent.com][--subject][repo:contoso/infra:environment:prod]",
+        "[--subject][repo:contoso/infra:environment:staging]",
+        "[--subject][project_path:contoso/infra:ref_type:branch:ref:production]",
+        "[--subject][project_path:contoso/infra:ref_type:branch:ref:main:ref_protected:true:environment_protected:true\
+         :deployment_tier:production]",
+        // what is created, and what the notes say
+        "create  credential infra-prod for repo:contoso/infra:environment:prod\nassign  role Contributor",
+        "https://gitlab.com/api/v4/projects/contoso%2Finfra",
+        "https://graph.microsoft.com/beta/applications(appId=",
+    ] {
+        assert!(shown.contains(called), "{called}: {shown}");
+    }
 }
 
 /// The next answers of Azure Resource Manager but these few are this.
@@ -283,7 +491,7 @@ fn what_azure_says_is_no_command() {
         },
     );
     let outcome = operator.apply("infra-prod", &file.to_string(), &["--yes"]);
-    assert!(outcome.stderr.contains("403 Bearer *** may not"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("403 Bearer … may not"), "{}", outcome.stderr);
 }
 
 #[test]

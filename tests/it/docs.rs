@@ -153,6 +153,76 @@ fn the_readme_has_every_command_and_flag() {
     }
 }
 
+/// Each command below another has a section of its own, with each of its flags that the README's tables or the flags for
+/// all of them do not have.
+#[test]
+fn the_reference_has_every_command_and_flag_below_another() {
+    let reference = read("docs/trust.md");
+    assert!(read("README.md").contains("](docs/trust.md)"));
+    let sections: Vec<&str> = reference.split("\n## ").collect();
+    let section = |heading: &str| {
+        let found = sections.iter().find(|section| section.starts_with(&format!("{heading}\n")));
+        (*found.unwrap_or_else(|| panic!("no section {heading}"))).to_owned()
+    };
+    let readme = read("README.md");
+    let settings =
+        readme.split("\n| setting | flag |").nth(1).unwrap().split("\n\n").next().unwrap().to_owned();
+    let for_all = section("What is printed");
+    let mut command = Args::command();
+    command.build();
+    for parent in command.get_subcommands().filter(|parent| !parent.is_hide_set()) {
+        for child in parent.get_subcommands() {
+            let name = format!("`azfed {} {}`", parent.get_name(), child.get_name());
+            let own = section(&name);
+            let has = |text: &str, flag: &str| {
+                let flag = format!("--{flag}");
+                // --ref is not in --ref-protected
+                text.match_indices(&flag).any(|(at, _)| {
+                    !text[at + flag.len()..].starts_with(|next: char| next == '-' || next.is_alphanumeric())
+                })
+            };
+            for flag in child.get_arguments().filter_map(clap::Arg::get_long) {
+                let known = ["help", "version", "verbose", "quiet"];
+                assert!(
+                    known.contains(&flag) || [&own, &for_all, &settings].iter().any(|text| has(text, flag)),
+                    "{name} --{flag}"
+                );
+            }
+        }
+        assert!(parent.get_name() != "trust" || parent.get_subcommands().count() > 10);
+    }
+}
+
+/// Each wrapper has an input for what the others have, and says so in its table.
+#[test]
+fn the_wrappers_have_every_input_in_their_docs() {
+    let template = read("gitlab/templates/azure-login.yml");
+    let inputs = template.split("\n---\n").next().unwrap().lines();
+    let inputs: Vec<&str> = inputs
+        .filter(|line| line.starts_with("    ") && !line.starts_with("     "))
+        .map(|line| line.trim().trim_end_matches(':'))
+        .collect();
+    assert!(inputs.contains(&"allow-scope") && inputs.len() > 10, "{inputs:?}");
+    for docs in ["gitlab/README.md", "docs/gitlab.md"] {
+        for input in &inputs {
+            assert!(read(docs).contains(&format!("| `{input}` |")), "{docs}: {input}");
+        }
+    }
+    let task: serde_json::Value =
+        serde_json::from_str(&read("azure-pipelines/tasks/AzureFederatedLoginV1/task.json")).unwrap();
+    for input in task["inputs"].as_array().unwrap() {
+        let name = input["name"].as_str().unwrap();
+        assert!(read("docs/azure-devops.md").contains(&format!("| `{name}` |")), "{name}");
+    }
+    for (file, input) in [
+        ("action.yml", "\n  allow-scope:\n"),
+        ("azure-pipelines/tasks/AzureFederatedLoginV1/task.json", "\"allowScope\""),
+        ("azure-pipelines/templates/azure-login.yml", "- name: allowScope"),
+    ] {
+        assert!(read(file).contains(input), "{file}");
+    }
+}
+
 #[test]
 fn the_docs_have_every_variable_that_is_set_or_read_as_a_setting() {
     let docs = read("README.md")
@@ -252,19 +322,21 @@ fn the_action_has_every_input_in_its_docs() {
 #[test]
 fn relative_links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in [
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let pages: Vec<String> = names
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    assert!(pages.len() > 10, "{pages:?}");
+    let pages = pages.iter().map(String::as_str);
+    for file in pages.chain([
         "README.md",
         "SECURITY.md",
         "CONTRIBUTING.md",
-        "docs/github.md",
-        "docs/gitlab.md",
-        "docs/azure-devops.md",
-        "docs/terraform.md",
-        "docs/doctor.md",
-        "docs/platforms.md",
-        "docs/proxies.md",
-        "docs/decisions.md",
-    ] {
+        "gitlab/README.md",
+        "azure-pipelines/overview.md",
+    ]) {
         let directory = root.join(file).parent().unwrap().to_owned();
         for link in
             read(file).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(ToOwned::to_owned))

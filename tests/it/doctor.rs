@@ -281,7 +281,7 @@ fn the_printed_command_is_the_cure() {
     assert_eq!(
         words,
         "[identity][federated-credential][create][--identity-name][infra-prod][--resource-group][contoso-prod]\
-         [--name][azfed-staging][--issuer][https://token.actions.githubusercontent.com]\
+         [--name][azfed-staging-40614100][--issuer][https://token.actions.githubusercontent.com]\
          [--subject][repo:contoso/infra:environment:staging][--audiences][api://AzureADTokenExchange]"
     );
     patient.job.emulator.trust(FederatedCredential {

@@ -305,6 +305,17 @@ fn run(scenario: &Scenario, command: &str) {
     assert_eq!(job.leaks(&printed), Vec::<String>::new(), "{name}: {command}");
     assert_eq!(job.leaks(&job.read("GITHUB_STEP_SUMMARY")), Vec::<String>::new(), "{name}: {command}");
     assert_eq!(job.left_in_temp(), Vec::<std::path::PathBuf>::new(), "{name}: {command}");
+    // the same explanation on the job's page, whichever command it was that logged in
+    let summaries = job.summaries().join("") + &job.read("GITHUB_STEP_SUMMARY");
+    let has_page =
+        matches!(scenario.platform, Github | AzureDevops) && !scenario.arguments.contains(&"--client-secret");
+    let is_usage = outcome.code == Some(2) && outcome.stderr.starts_with("azfed: error: invalid value");
+    if has_page && !is_usage && command != "assertion" && outcome.code != Some(0) && outcome.code != Some(1) {
+        let fact = outcome.stderr.lines().find(|line| line.starts_with("azfed: error: ")).unwrap();
+        assert!(summaries.contains(fact), "{name}: {command}: {summaries}");
+        assert_eq!(summaries.matches("### Azure login failed").count(), 1, "{name}: {command}: {summaries}");
+    }
+    assert_eq!(job.leaks(&summaries), Vec::<String>::new(), "{name}: {command}");
     let requests = job.emulator.requests();
     let in_urls: Vec<String> =
         requests.iter().map(|request| format!("{} {:?}", request.path, request.query)).collect();
@@ -318,6 +329,7 @@ fn run(scenario: &Scenario, command: &str) {
             "::add-mask::",
             "##vso[task.logissue type=",
             "##vso[task.setsecret]",
+            "##vso[task.uploadsummary]",
         ];
         assert!(!command || ours.iter().any(|start| line.starts_with(start)), "{name}: {line}");
     }
@@ -376,6 +388,81 @@ fn each_of_entras_codes_gives_its_fix() {
     }
     assert!(job.left_in_temp().is_empty());
     assert_shown!("every_code", job.stable(&shown));
+}
+
+/// A failure stands beside the job with everything that it takes to mend it, in one annotation and on the job's page,
+/// whichever command logged in.
+#[test]
+fn the_annotation_and_the_page_say_what_to_do() {
+    let subject = "repo:contoso/infra:environment:100% staging";
+    let wrong = JobOverrides { subject: text(subject), ..job() };
+    for command in [&["login"][..], &["exec", "--", "true"], &["token"]] {
+        let job = Job::with(Github, &wrong);
+        let outcome = job.run(command);
+        assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+        let annotations: Vec<&str> =
+            outcome.stderr.lines().filter(|line| line.starts_with("::error")).collect();
+        let [annotation] = annotations.as_slice() else { panic!("{}", outcome.stderr) };
+        // as the runner reads it (actions/runner `src/Runner.Common/ActionCommand.cs`)
+        let read = annotation.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%");
+        let lines: Vec<&str> = read.lines().collect();
+        assert_eq!(
+            lines[..3],
+            [
+                "::error title=azfed::Microsoft Entra refused this job's token (AADSTS700213)",
+                &format!(
+                    "subject {subject}: a job of environment `100% staging` in GitHub repository contoso/infra"
+                ),
+                "hint: subjects match exactly, letter case too; add a federated credential for this one:",
+            ]
+        );
+        assert!(read.contains(&format!("--subject '{subject}' --audiences")), "{read}");
+        let summary = job.read("GITHUB_STEP_SUMMARY");
+        assert!(
+            summary.starts_with("### Azure login failed\n\n```text\nazfed: error: "),
+            "{command:?}: {summary}"
+        );
+        assert!(summary.contains(&format!("--subject '{subject}' --audiences")), "{command:?}: {summary}");
+    }
+    let wrong = JobOverrides { subject: text("sc://contoso/infra/other;]"), ..job() };
+    for command in [&["login"][..], &["exec", "--", "true"], &["token"]] {
+        let job = Job::with(AzureDevops, &wrong);
+        let outcome = job.run(command);
+        assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+        let issue = outcome.stderr.lines().find(|line| line.starts_with("##vso[task.logissue")).unwrap();
+        assert!(issue.contains("%3B subject sc://contoso/infra/other%3B%5D: a job that uses"), "{issue}");
+        let prefix = "##vso[task.uploadsummary]";
+        let uploads: Vec<&str> =
+            outcome.stderr.lines().filter_map(|line| line.strip_prefix(prefix)).collect();
+        let [path] = uploads.as_slice() else { panic!("{command:?}: {}", outcome.stderr) };
+        assert!(path.starts_with(&job.path("temp")), "{path}");
+        let summary = fs::read_to_string(path).unwrap();
+        assert!(
+            summary.starts_with("### Azure login failed\n\n```text\nazfed: error: "),
+            "{command:?}: {summary}"
+        );
+        assert!(summary.contains("--subject 'sc://contoso/infra/other;]' --audiences"), "{summary}");
+        assert_eq!(job.leaks(&summary), Vec::<String>::new());
+    }
+    // a command that cannot be run, and one that fails by itself, are no failed logins
+    let job = Job::new(Github);
+    assert_eq!(job.run(&["exec", "--", "no-such-command"]).code, Some(127));
+    assert_eq!(job.run(&["exec", "--", "sh", "-c", "exit 3"]).code, Some(3));
+    assert_eq!(job.read("GITHUB_STEP_SUMMARY"), "");
+    // what a command asked for stands on the page of Azure DevOps too
+    let job = Job::new(AzureDevops);
+    let script = r#"curl -s -H "X-IDENTITY-HEADER: $IDENTITY_HEADER" "$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net" >/dev/null"#;
+    let mut command = job.command(&["exec", "--", "sh", "-c", script]);
+    let outcome = crate::harness::Outcome::of(&command.env("PATH", "/usr/bin:/bin").output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let summaries = job.summaries();
+    assert_eq!(summaries.len(), 1, "{}", outcome.stderr);
+    assert!(
+        summaries[0].starts_with("### Azure: what sh asked for\n\n| resource | times |"),
+        "{summaries:?}"
+    );
+    assert!(summaries[0].contains("| https://vault.azure.net | 1 |"), "{summaries:?}");
+    assert!(outcome.stderr.contains("##vso[task.uploadsummary]/"), "{}", outcome.stderr);
 }
 
 /// A server that repeats what it was sent, in each field that is shown and in each spelling: to the job's log goes none of
@@ -536,11 +623,8 @@ fn an_output_that_cannot_be_written_fails() {
     {
         let outcome = job.sh(&format!("azfed {command} >/dev/full"));
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{command}: {}", outcome.stderr);
-        assert!(
-            outcome.stderr.starts_with("azfed: error: stdout could not be written: "),
-            "{}",
-            outcome.stderr
-        );
+        let said = |line: &str| line.starts_with("azfed: error: stdout could not be written: ");
+        assert!(outcome.stderr.lines().any(said), "{command}: {}", outcome.stderr);
     }
     assert!(job.left_in_temp().is_empty());
 }

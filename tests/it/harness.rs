@@ -178,9 +178,16 @@ impl Job {
         self.az(&format!("[ \"$*\" = '{asked}' ] || exit 9\n{script}"));
     }
 
-    /// Every file in the job's temp.
+    /// Every file in the job's temp, but the summaries that the Azure DevOps agent reads later.
     pub(crate) fn left_in_temp(&self) -> Vec<PathBuf> {
-        files_below(&self.directory.path().join("temp"))
+        let left = files_below(&self.directory.path().join("temp")).into_iter();
+        left.filter(|path| !is_summary(path)).collect()
+    }
+
+    /// What those summaries say.
+    pub(crate) fn summaries(&self) -> Vec<String> {
+        let files = files_below(&self.directory.path().join("temp")).into_iter();
+        files.filter(|path| is_summary(path)).map(|path| fs::read_to_string(path).unwrap()).collect()
     }
 
     /// The secrets that stand in `text`, as they are, in base64 or in a URL, with mask commands left out.
@@ -246,6 +253,11 @@ impl Job {
         }
         text
     }
+}
+
+fn is_summary(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.starts_with("azfed-summary-") && Path::new(name).extension().is_some_and(|end| end == "md")
 }
 
 /// An answer with this status, and no body.
@@ -321,7 +333,8 @@ macro_rules! assert_shown {
             prepend_module_to_snapshot => false,
             snapshot_path => "snapshots",
             filters => vec![
-                (r"azfed-[A-Za-z0-9]{12}", "azfed-<random>"),
+                (r"azfed-[A-Za-z0-9]{12}\b", "azfed-<random>"),
+                (r"azfed-summary-[A-Za-z0-9]{12}", "azfed-summary-<random>"),
                 (r"trace [0-9a-f-]{36} correlation [0-9a-f-]{36} \S+ \S+", "trace <id> correlation <id> <time>"),
                 (r"(localhost|sni\.ests\.aks):\d+", "$1:<port>"),
                 (r"(?:(azfed: .*; trying again in )\d+\.\d s\n)+", "${1}<wait> s\n"),

@@ -135,10 +135,36 @@ fn every_credential_that_it_needs() {
             "--as",
             form,
         ];
-        let outcome = job.run(&arguments);
+        // a Bicep file is for one resource group: entries that name none get this one
+        let group: &[&str] = if form == "bicep" { &["--resource-group", "ids"] } else { &[] };
+        let outcome = job.run(&[&arguments[..], group].concat());
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         assert_shown!(format!("identity_map_{form}"), outcome.stdout);
     }
+    // identities of the same name in two groups are two: nothing that is printed mixes them up
+    let two = MAP.replace("deploy-staging", "deploy-prod").replace(
+        r#""identity": "deploy-prod" }"#,
+        r#""identity": "deploy-prod", "resource_group": "other-ids" }"#,
+    );
+    fs::write(job.path("identities.json"), two).unwrap();
+    let printed = |form| {
+        let map = ["--identity-map", "identities.json", "--as", form];
+        job.run(&[&["trust", "github", "--repo", "contoso/infra", "--immutable", "1/2"], &map[..]].concat())
+    };
+    for form in ["az", "terraform", "arm", "json"] {
+        let outcome = printed(form);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert_shown!(format!("identity_map_two_groups_{form}"), outcome.stdout);
+    }
+    let outcome = printed("bicep");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+    assert!(
+        outcome.stderr.contains(
+            "several resource groups (ids, other-ids), and a Bicep file is for one\nazfed: hint: `--resource-group`"
+        ),
+        "{}",
+        outcome.stderr
+    );
     let alone = r#"{ "identities": [{ "environment": "prod", "client_id": "11111111-1111-4111-8111-111111111111" }] }"#;
     fs::write(job.path("identities.json"), alone).unwrap();
     let outcome = job.run(&["trust", "gitlab", "--project", "g/p", "--identity-map", "identities.json"]);

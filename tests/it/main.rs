@@ -10,6 +10,8 @@ mod doctor;
 mod exchange;
 mod exec;
 mod failures;
+#[cfg(target_os = "linux")]
+mod faults;
 mod harness;
 mod hosts;
 mod identity_map;
@@ -17,5 +19,9 @@ mod identity_map;
 mod keeper;
 mod outputs;
 #[cfg(unix)]
+mod pasted;
 mod platforms;
+#[cfg(unix)]
+mod seeds;
+mod templates;
 mod trust;

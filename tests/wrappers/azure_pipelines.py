@@ -54,7 +54,7 @@ class Agent(AzureDevOps):
             f"ENDPOINT_DATA_{CONNECTION}_SUBSCRIPTIONID": SUBSCRIPTION,
             f"ENDPOINT_DATA_{CONNECTION}_ENVIRONMENT": "AzureCloud",
         }
-        self.inputs = {"INPUT_AZURESUBSCRIPTION": CONNECTION, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "60s", "INPUT_CLEANUP": "true"}
+        self.inputs = {"INPUT_AZURESUBSCRIPTION": CONNECTION, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "2m", "INPUT_CLEANUP": "true"}
 
     def node(self, script, **variables):
         environment = self.later_step()
@@ -161,7 +161,7 @@ def azure_devops_the_tasks_ways_to_last(context):
     assert not os.path.exists(os.path.join(agent.handed_over["AZFED_LOGIN_DIR"], "keeper"))
     agent.node("cleanup.js")
     agent = Agent(context, task)
-    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true")
+    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true", INPUT_ALLOWSCOPE="https://management.azure.com\nhttps://storage.azure.com\n")
     assert agent.result == ("Succeeded", "") and "IDENTITY_ENDPOINT" in agent.handed_over, done.show()
     assert agent.handed_over["IDENTITY_HEADER"] in agent.masks
     clients = Clients(context.tools)
@@ -213,6 +213,7 @@ process.env.ENDPOINT_AUTH_PARAMETER_SYSTEMVSSCONNECTION_ACCESSTOKEN = "job-acces
 runner.setInput("azureSubscription", connection);
 runner.setInput("scopes", "https://a.example\\n--output=json");
 runner.setInput("audience", "api://mine");
+runner.setInput("allowScope", "https://a.example\\nhttps://b.example");
 runner.registerMock("node:child_process", {
   spawnSync(program, options, { env }) {
     console.log("CALLED " + JSON.stringify({ program, options, token: env.SYSTEM_ACCESSTOKEN, uri: env.SYSTEM_OIDCREQUESTURI }));
@@ -232,7 +233,7 @@ def azure_devops_the_task_in_task_libs_mock_runner(context):
     called = [json.loads(line.removeprefix("CALLED ")) for line in done.stdout.splitlines() if line.startswith("CALLED ")]
     expected = ["login", "--source=azure-devops", "--output=azure-devops", f"--service-connection-id={CONNECTION}", "--client-id=client",
                 "--tenant-id=tenant", "--subscription-id=subscription", "--cloud=AzureChinaCloud", "--audience=api://mine",
-                "--scope=https://a.example", "--scope=--output=json"]
+                "--scope=https://a.example", "--scope=--output=json", "--allow-scope=https://a.example", "--allow-scope=https://b.example"]
     assert called == [{"program": "/opt/azfed", "options": expected, "token": "job-access-token",
                        "uri": "https://dev.azure.com/contoso/x/oidctoken"}], done.show()
     assert "##vso[task.complete result=Succeeded" in done.stdout, done.show()
@@ -292,7 +293,8 @@ def azure_devops_the_template_names_what_it_runs(context):
     os.chmod(os.path.join(stub, "az"), 0o755)
     with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=agent.directory, delete=False) as file:
         file.write(step["inputs"]["inlineScript"])
-    environment = {**agent.login_step(), "PATH": stub + ":/usr/bin:/bin", "AZFED_BINARY": context.azfed, "AZFED_FOR": "terraform,az,sdk",
+    said = {"AZFED_ENDPOINTS": "", "AZFED_ALLOW_SCOPE": ""}
+    environment = {**agent.login_step(), **said, "PATH": stub + ":/usr/bin:/bin", "AZFED_BINARY": context.azfed, "AZFED_FOR": "terraform,az,sdk",
                    "AZFED_SCOPES": "https://management.azure.com https://vault.azure.net", "AZURESUBSCRIPTION_CLIENT_ID": IDENTITY,
                    "AZURESUBSCRIPTION_TENANT_ID": TENANT}
     odd = os.path.join(agent.directory, "100%;]")
@@ -315,4 +317,8 @@ def azure_devops_the_template_names_what_it_runs(context):
     outcome = execute(["bash", file.name], {**failed, "PATH": environment["PATH"]}, cwd=agent.workspace)
     assert outcome.code == 2 and "##vso[task.prependpath]" in outcome.stdout, outcome.show()
     check_terraform(Clients(context.tools), agent)
+    script = step["inputs"]["inlineScript"].replace('"$AZFED_BINARY" "$@"', 'printf "%s\\n" "$@"')
+    listed = {**environment, "AZFED_ENDPOINTS": "True", "AZFED_ALLOW_SCOPE": "https://a.example https://b.example"}
+    words = execute(["bash", "-c", script], listed, cwd=agent.workspace).stdout.split()
+    assert words[-5:] == ["--endpoints", "--allow-scope", "https://a.example", "--allow-scope", "https://b.example"], words
     assert subprocess.run([context.azfed, "logout"], env=agent.later_step(), capture_output=True).returncode == 0

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
+import urllib.error
+import urllib.request
 
 import yaml
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
@@ -74,7 +77,7 @@ class Step:
         self.environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": self.temp, "RUNNER_TEMP": self.temp, "SSL_CERT_FILE": context.emulator.ca,
             "RUNNER_TOOL_CACHE": os.path.join(self.temp, "tools"), **self.files, **context.emulator.environment("github"),
-            "INPUT_CLIENT-ID": IDENTITY, "INPUT_TENANT-ID": TENANT, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "60s",
+            "INPUT_CLIENT-ID": IDENTITY, "INPUT_TENANT-ID": TENANT, "INPUT_FOR": "terraform,az,sdk", "INPUT_TIMEOUT": "2m",
             **{f"INPUT_{name.upper().replace('_', '-')}": value for name, value in inputs.items()},
         }
 
@@ -202,16 +205,32 @@ def github_inputs_are_arguments_and_nothing_else(context):
     assert post["host"] == "login.microsoftonline.us" and dict(post["form"])["scope"] == "https://vault.azure.net/.default"
 
 
+def ask(values, resource):
+    """The status of a request to the endpoint that later steps have."""
+    request = urllib.request.Request(f"{values['IDENTITY_ENDPOINT']}?api-version=2019-08-01&resource={resource}")
+    request.add_header("X-IDENTITY-HEADER", values["IDENTITY_HEADER"])
+    try:
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 @case
 def github_ways_to_last(context):
-    for inputs, has_keeper, has_endpoints in [({}, True, False), ({"keep_fresh": "false"}, False, False), ({"endpoints": "TRUE", "keep_fresh": "true"}, True, True)]:
+    for inputs, has_keeper, has_endpoints in [({}, True, False), ({"keep_fresh": "false"}, False, False), ({"endpoints": "TRUE", "keep_fresh": "true", "allow_scope": " https://vault.azure.net \n\nhttps://b.example"}, True, True)]:
         step = Step(context, checkout(context), **inputs)
         done = step.main(AZFED_BINARY=context.azfed)
         assert done.code == 0, done.show()
         (directory,) = [name for name in os.listdir(step.temp) if name.startswith("azfed-")]
         kept = os.path.join(step.temp, directory, "keeper", "pid")
         assert os.path.exists(kept) == has_keeper, inputs
-        assert (b"IDENTITY_ENDPOINT<<" in contents(step.files["GITHUB_ENV"])) == has_endpoints, inputs
+        handed_over = contents(step.files["GITHUB_ENV"])
+        assert (b"IDENTITY_ENDPOINT<<" in handed_over) == has_endpoints, inputs
+        # a list of resources: what would open any other resource is not handed over, and what is asked for is looked at
+        if has_endpoints:
+            values = dict(re.findall(r"(?m)^(\w+)<<(?:\S+)\n(.*)$", handed_over.decode()))
+            statuses = [ask(values, resource) for resource in ("https://vault.azure.net", "https://management.azure.com")]
+            assert statuses[0] == 200 and statuses[1] >= 400, statuses
         process = contents(kept).decode() if has_keeper else None
         assert process is None or is_alive(process), inputs
         post = step.post(AZFED_BINARY=context.azfed)

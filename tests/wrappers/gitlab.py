@@ -85,9 +85,11 @@ def gitlab_the_pinned_file_is_downloaded_verified_and_run(context):
         done = job.run('echo "identity $ARM_CLIENT_ID"')
         assert done.code == 0 and f"identity {IDENTITY}" in done.stdout, done.show()
         job.finish()
-        job = Job(context, text, **{"download-url": mirror.url, "endpoints": "true"})
-        done = job.run('echo "endpoint $IDENTITY_ENDPOINT"')
+        job = Job(context, text, **{"download-url": mirror.url, "endpoints": "true", "allow-scope": "https://vault.azure.net https://b.example"})
+        ask = 'curl -s -o /dev/null -w "%{http_code}" -H "X-IDENTITY-HEADER: $IDENTITY_HEADER" "$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://'
+        done = job.run(f'echo "endpoint $IDENTITY_ENDPOINT"; {ask}vault.azure.net"; echo; {ask}management.azure.com"')
         assert done.code == 0 and "endpoint http://127.0.0.1:" in done.stdout, done.show()
+        assert "\n200\n4" in done.stdout, f"one resource is allowed, and the other is not: {done.show()}"
         after = job.finish()
         assert after.code == 0 and "azfed: removed " in after.stderr and job.left() == [], f"{after.show()} {job.left()}"
 

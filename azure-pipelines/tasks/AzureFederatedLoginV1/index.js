@@ -20,6 +20,7 @@ function options(connection) {
   if (tl.getBoolInput("endpoints")) list.push("--endpoints");
   if ((tl.getInput("keepFresh") ?? "").toLowerCase() === "false") list.push("--no-keep-fresh");
   for (const scope of tl.getDelimitedInput("scopes", "\n")) add("scope", scope.trim());
+  for (const scope of tl.getDelimitedInput("allowScope", "\n")) add("allow-scope", scope.trim());
   return list;
 }
 

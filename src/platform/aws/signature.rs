@@ -15,10 +15,13 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// An IAM credential.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) id: String,
-    pub(super) secret: Secret,
-    pub(super) session: Option<Secret>,
+pub struct Key {
+    /// Access key id.
+    pub id: String,
+    /// Secret access key.
+    pub secret: Secret,
+    /// Session token, with temporary ones.
+    pub session: Option<Secret>,
 }
 
 /// What is signed, beside headers and body.
