@@ -3,7 +3,7 @@
 #
 #   ./test.sh [--without terraform|az|python|js]... [STAGE]...
 #
-# Stages, in this order: install lint build unit clients static wrappers. Without one, all of them.
+# Stages, in this order: install lint supply build unit clients static wrappers. Without one, all of them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -15,6 +15,7 @@ emulator=$root/target/debug/azfed-emulator
 
 stages=()
 without=()
+unchecked=()
 while (($#)); do
   case $1 in
     --without)
@@ -24,12 +25,12 @@ while (($#)); do
       esac
       shift 2
       ;;
-    install | lint | build | unit | clients | static | wrappers) stages+=("$1") && shift ;;
+    install | lint | supply | build | unit | clients | static | wrappers) stages+=("$1") && shift ;;
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit 0 ;;
     *) echo "test.sh: no such stage: $1" >&2 && exit 2 ;;
   esac
 done
-((${#stages[@]})) || stages=(install lint build unit clients static wrappers)
+((${#stages[@]})) || stages=(install lint supply build unit clients static wrappers)
 
 is_without() {
   local one
@@ -51,6 +52,12 @@ install_venv() {
   "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 }
 
+install_mitmproxy() {
+  rm -rf "$tools/mitmproxy"
+  python3 -m venv "$tools/mitmproxy"
+  "$tools/mitmproxy/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/mitmproxy-requirements.txt
+}
+
 stage_install() {
   mkdir -p "$tools"
   need cargo "install Rust 1.95 or newer"
@@ -61,14 +68,17 @@ stage_install() {
     need rustup "add the target $musl to this Rust"
     rustup target add "$musl"
   fi
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_debian_packages python3-venv
   if ! is_without az || ! is_without python; then
-    python3 -c 'import ensurepip, venv' 2>/dev/null || install_debian_packages python3-venv
     once venv tests/clients/requirements.txt install_venv
   fi
   if ! is_without js; then
     need node "install Node.js 20 or newer, or say --without js"
     once js tests/clients/js/package-lock.json npm_ci tests/clients/js "$tools/js"
   fi
+  cargo_tool cargo-deny
+  command -v tinyproxy >/dev/null || install_debian_packages tinyproxy-bin
+  once mitmproxy tests/clients/mitmproxy-requirements.txt install_mitmproxy
   is_without terraform || need terraform "install Terraform 1.11 or newer, or say --without terraform"
 }
 
@@ -77,12 +87,32 @@ stage_lint() {
   cargo clippy --workspace --all-targets --locked -- -D warnings
 }
 
+# licences, bans and sources need no network; RustSec's advisories are a git repository, which not every network lets through
+stage_supply() {
+  need_tool cargo/bin/cargo-deny
+  local deny=("$tools/cargo/bin/cargo-deny" --locked --color never)
+  # cargo-deny looks at the whole workspace for every target: crates that no build here needed are fetched first
+  cargo fetch --locked --quiet
+  "${deny[@]}" --offline check --hide-inclusion-graph licenses bans sources
+  if [[ ${AZFED_TEST_ADVISORIES-} == required ]] || timeout 60 "${deny[@]}" fetch db >/dev/null 2>&1; then
+    "${deny[@]}" check advisories
+  else
+    unchecked+=("known vulnerabilities of the dependencies: RustSec's database is out of reach; .github/workflows/ci.yml asks it")
+  fi
+}
+
 stage_build() {
   cargo build --release --locked --target "$musl" --package azfed
   cargo build --locked --package azfed-emulator
 }
 
 stage_unit() { AZFED_TEST_WITHOUT="${without[*]-}" cargo test --workspace --locked --quiet; }
+
+need_tool() {
+  [[ -x $tools/$1 ]] && return
+  echo "test.sh: $tools/$1 is not there: run ./test.sh install first" >&2
+  exit 1
+}
 
 need_binaries() {
   [[ -x $azfed && -x $emulator ]] && return
@@ -95,7 +125,7 @@ stage_clients() {
   local options=() one
   for one in ${without[@]+"${without[@]}"}; do options+=(--without "$one"); done
   local suite
-  for suite in run hosts; do
+  for suite in run hosts proxies; do
     python3 "tests/clients/$suite.py" --azfed "$azfed" --emulator "$emulator" --tools "$tools" ${options[@]+"${options[@]}"}
   done
 }
@@ -121,4 +151,7 @@ for stage in "${stages[@]}"; do
 done
 for one in ${without[@]+"${without[@]}"}; do
   echo "test.sh: NOT TESTED, as asked: $one" >&2
+done
+for one in ${unchecked[@]+"${unchecked[@]}"}; do
+  echo "test.sh: NOT CHECKED HERE: $one" >&2
 done

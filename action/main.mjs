@@ -75,7 +75,7 @@ function options() {
   const named = ["client-id", "tenant-id", "subscription-id", "audience", "authority-host", "for", "timeout", "identity-map", "wait-for-propagation"];
   const list = named.filter(input).map((name) => `--${name}=${input(name)}`);
   if (input("environment")) list.push(`--cloud=${input("environment")}`);
-  for (const scope of input("scopes").split("\n").map((line) => line.trim()).filter(Boolean)) list.push(`--scope=${scope}`);
+  for (const [name, flag] of [["scopes", "scope"], ["allow-scope", "allow-scope"]]) list.push(...input(name).split("\n").map((line) => line.trim()).filter(Boolean).map((line) => `--${flag}=${line}`));
   for (const name of ["output-access-token", "endpoints"]) if (input(name).toLowerCase() === "true") list.push(`--${name}`);
   if (input("keep-fresh").toLowerCase() === "false") list.push("--no-keep-fresh");
   return list;

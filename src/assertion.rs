@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::{identifiers::Audience, secret::Secret};
+use crate::{clock, identifiers::Audience, secret::Secret};
 
 /// Longest assertion that is looked at: more than any platform's, less than what hurts.
 pub const LONGEST: usize = 1 << 20;
@@ -67,6 +67,8 @@ pub struct Claims {
     pub git_ref: Option<String>,
     /// `branch` or `tag`.
     pub ref_type: Option<String>,
+    /// The project, which GitLab's tokens alone have.
+    pub project_path: Option<String>,
 }
 
 impl Claims {
@@ -110,9 +112,10 @@ impl Claims {
         )]
         let seconds = |name: &str| {
             let value = claims.get(name)?;
-            value
+            let seconds = value
                 .as_u64()
-                .or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64))
+                .or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64));
+            Some(seconds?.min(clock::LAST))
         };
         Ok(Self {
             iss: text("iss").unwrap_or_default(),
@@ -133,6 +136,7 @@ impl Claims {
             environment: text("environment"),
             git_ref: text("ref"),
             ref_type: text("ref_type"),
+            project_path: text("project_path"),
         })
     }
 
@@ -181,6 +185,11 @@ mod tests {
         let claims = Claims::of(&jwt(r#"{"iss":1,"sub":null,"aud":{},"exp":-5}"#)).unwrap();
         assert_eq!(claims, Claims::default());
         assert_eq!(Claims::of(&jwt(r#"{"exp":1e400}"#)), Err(Malformed::Claims));
+        for huge in ["18446744073709551615", "1e300"] {
+            let claims = Claims::of(&jwt(&format!(r#"{{"exp":{huge},"iat":0}}"#))).unwrap();
+            assert_eq!(claims.exp, Some(clock::LAST));
+            assert_eq!(claims.life() * 2, Duration::from_secs(clock::LAST * 2));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use self::{
 use crate::{
     cloud::{Cloud, CloudName},
     identifiers::{
-        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, Scope, ServiceConnectionId,
+        Audience, Authority, ClientId, Endpoint, ObjectId, ResourceId, RoleScope, Scope, ServiceConnectionId,
         SubjectClaim, SubscriptionId, TenantId, VariableName,
     },
     trust,
@@ -280,6 +280,7 @@ pub struct GithubTrust {
 
 /// `azfed trust gitlab`
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct GitlabTrust {
     /// Project, with its groups
     #[arg(long, value_name = "GROUP/PROJECT")]
@@ -290,6 +291,24 @@ pub struct GitlabTrust {
     /// Tag that the job runs for; repeatable
     #[arg(long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
+    /// The branch or tag is a protected one, whichever it is where none is named (GitLab 18.7; sets the project's
+    /// sub-claim components)
+    #[arg(long)]
+    pub ref_protected: bool,
+    /// The job's environment is a protected one (GitLab 18.7; sets the project's sub-claim components)
+    #[arg(long)]
+    pub environment_protected: bool,
+    /// Deployment tier of the job's environment (GitLab 18.7; sets the project's sub-claim components)
+    #[arg(
+        long,
+        value_name = "TIER",
+        value_parser = ["production", "staging", "testing", "development", "other"],
+        conflicts_with = "identity_map"
+    )]
+    pub deployment_tier: Option<String>,
+    /// Name the project by its id, which no rename gives to another (sets the project's sub-claim components)
+    #[arg(long, requires = "project_id")]
+    pub by_id: bool,
     /// GitLab's URL, which is its issuer
     #[arg(long, value_name = "URL", default_value = "https://gitlab.com")]
     pub server: String,
@@ -299,7 +318,7 @@ pub struct GitlabTrust {
     /// Print flexible credentials (preview): `*` in names, checked with the project's id; needs --project-id
     #[arg(long, requires = "project_id")]
     pub flexible: bool,
-    /// The project's id, for flexible credentials
+    /// The project's id, for --by-id and for flexible credentials
     #[arg(long, value_name = "NUMBER")]
     pub project_id: Option<u64>,
     /// What to print
@@ -310,9 +329,9 @@ pub struct GitlabTrust {
 /// `azfed trust azure-devops`
 #[derive(Debug, clap::Args)]
 pub struct AzureDevopsTrust {
-    /// Id of the organisation
+    /// Id of the organisation; without it, azfed says how az tells it
     #[arg(long, value_name = "GUID", value_parser = trust::guid)]
-    pub organization_id: Uuid,
+    pub organization_id: Option<Uuid>,
     /// Tenant of the service connection (newer issuer)
     #[arg(long, value_name = "GUID", value_parser = trust::guid)]
     pub tenant_id: Option<Uuid>,
@@ -390,21 +409,21 @@ pub struct ApplyTrust {
     /// Subscription of the identity
     #[arg(long, value_name = "GUID")]
     pub subscription_id: SubscriptionId,
-    /// Resource group of the identity, which must be there
+    /// Resource group of the identity, which must be there [default: the one that the file names]
     #[arg(long, value_name = "NAME")]
-    pub resource_group: String,
-    /// Name of the user-assigned managed identity
+    pub resource_group: Option<String>,
+    /// Name of the user-assigned managed identity [default: each credential's own, as the file names it]
     #[arg(long, value_name = "NAME")]
-    pub identity: String,
+    pub identity: Option<String>,
     /// Where to make the identity, if it is not there
     #[arg(long, value_name = "REGION")]
     pub location: Option<String>,
     /// Role to assign to the identity
     #[arg(long, value_name = "NAME", requires = "scope")]
     pub role: Option<String>,
-    /// Where, as a resource id: /subscriptions/…
+    /// Where, as a resource id: /subscriptions/…, or a management group's
     #[arg(long, value_name = "RESOURCE-ID", requires = "role")]
-    pub scope: Option<String>,
+    pub scope: Option<RoleScope>,
     /// Do it
     #[arg(long)]
     pub yes: bool,
@@ -414,6 +433,9 @@ pub struct ApplyTrust {
     /// Azure Resource Manager's base URL, where it is not the cloud's own
     #[arg(long, value_name = "URL")]
     pub resource_manager: Option<Endpoint>,
+    /// Give up on a request after this long, all tries together: seconds, or with a unit as in 90s, 2m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// What `azfed trust` prints.
@@ -429,6 +451,9 @@ pub struct TrustOptions {
     /// Its resource group
     #[arg(long, value_name = "NAME")]
     pub resource_group: Option<String>,
+    /// Client id of the app registration (--as az-app), or of the managed identity, which `apply` then compares
+    #[arg(long, value_name = "GUID")]
+    pub client_id: Option<ClientId>,
     /// Name of the credential; with several, the beginning of their names
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -453,6 +478,8 @@ impl TrustOptions {
 pub enum Form {
     /// Shell commands for Azure CLI
     Az,
+    /// Shell commands for Azure CLI, for an app registration
+    AzApp,
     /// HCL for azurerm 5
     Terraform,
     /// HCL for azurerm 4

@@ -28,7 +28,7 @@ use crate::{
     error::{self, Error},
     exchange::{Acquired, Exchange},
     http::{self, Answer, Http},
-    identifiers::{Endpoint, Scope, SubscriptionId},
+    identifiers::{Endpoint, ObjectId, Scope, SubscriptionId},
     identity_map::IdentityMap,
     nearest::{self, Credential, Outcome},
     platform::Platform,
@@ -271,7 +271,7 @@ impl Examination<'_> {
             }
             return false;
         };
-        let resolved = self.resolve(endpoint).await;
+        let resolved = self.resolve(http, endpoint).await;
         let is_resolved = resolved.status() != Status::Failed;
         report.push(resolved);
         if !is_resolved {
@@ -305,9 +305,9 @@ impl Examination<'_> {
         is_connected
     }
 
-    async fn resolve(&self, endpoint: &Endpoint) -> Step {
+    async fn resolve(&self, http: &Http, endpoint: &Endpoint) -> Step {
         let id = "dns";
-        if let Some(proxy) = http::proxy_for(endpoint) {
+        if let Ok(Some(proxy)) = http.proxy_for(endpoint) {
             return Step::skipped(id, &format!("not tried: the proxy {proxy} resolves names"));
         }
         let (host, port) = endpoint.address();
@@ -480,7 +480,7 @@ impl Examination<'_> {
             step
         };
         match step.status() {
-            Status::Failed => step.hints(&create(claims, target, whose.as_ref())),
+            Status::Failed => step.hints(&create(claims, target, self.identity(), whose.as_ref())),
             _ => step,
         }
     }
@@ -544,16 +544,13 @@ impl Examination<'_> {
     async fn operators_token(&self, target: &Target) -> Result<Secret, Step> {
         let skipped = |why: &str| Step::skipped("credentials", &format!("not compared: {why}"));
         let scope = target.cloud.resource_manager_scope();
-        let asked = tokio::time::timeout(self.args.source.timeout, apply::operators_token(scope.resource()));
-        let access_token = match asked.await {
-            Ok(Ok(access_token)) => access_token,
-            Ok(Err(error)) => {
-                let hint = "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
-                return Err(skipped(&error.to_string()).hint(hint));
-            }
-            Err(_) => return Err(skipped("az gave no access token in time")),
-        };
-        self.ui.mask(&access_token).map_err(|error| {
+        let asked = apply::operators_token(scope.resource(), self.args.source.timeout).await;
+        let access_token = asked.map_err(|error| {
+            let hint =
+                "`az login` first, as somebody who may read the identity, or give it `--credentials FILE`";
+            skipped(&error.to_string()).hint(hint)
+        })?;
+        self.ui.mask(&[&access_token]).map_err(|error| {
             skipped(&format!("az' access token could not be masked in this job's log: {error}"))
         })?;
         Ok(access_token)
@@ -616,6 +613,9 @@ fn connected(endpoint: &Endpoint, error: Option<&http::Error>) -> Step {
             error @ (http::Error::Certificate { .. } | http::Error::Tls(_) | http::Error::NoRoots { .. }),
         ) => Step::failed(id, &format!("the certificate is not trusted: {error}"), 5)
             .hint(http::CERTIFICATE_HINT),
+        Some(error @ http::Error::ProxyLogin { .. }) => {
+            Step::failed(id, &format!("no connection to {error}"), 5).hint(error.hint().unwrap_or_default())
+        }
         Some(error @ (http::Error::Transport { .. } | http::Error::Unreachable { .. })) => {
             Step::failed(id, &format!("no connection to {error}"), 5)
                 .hint("check the proxy (HTTPS_PROXY, NO_PROXY), the firewall, and `--authority-host`")
@@ -665,7 +665,8 @@ fn answers_as_entra(answer: &Answer) -> Step {
 /// The command that gives the identity a role. How long a new one takes: Microsoft Learn "Troubleshoot Azure RBAC".
 fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error::Hints {
     let subscription = subscription.map_or("<subscription>", SubscriptionId::as_str);
-    let object = object.map_or_else(|| "<object id>".to_owned(), text::shell_word);
+    let object = object.and_then(|object| object.parse::<ObjectId>().ok());
+    let object = object.map_or_else(|| "<object id>".to_owned(), |object| object.to_string());
     error::Hints::with_lines(
         "give the identity a role, the least that the job needs, where it needs it (a new one can take ten minutes to work):",
         &[
@@ -677,24 +678,37 @@ fn assign(subscription: Option<&SubscriptionId>, object: Option<&str>) -> error:
 }
 
 /// The command that creates the credential that is missing, with the names that are known by now.
-fn create(claims: &Claims, target: &Target, whose: Option<&ManagedIdentity>) -> error::Hints {
+fn create(
+    claims: &Claims,
+    target: &Target,
+    identity: Option<&Identity>,
+    whose: Option<&ManagedIdentity>,
+) -> error::Hints {
+    let fix = "correct that credential if no other job needs it, or add one for this job:";
+    let Some(whose) = whose else {
+        // whose the credentials in a file are, az knows
+        return identity.map_or_else(error::Hints::none, |identity| {
+            let (claims, audience) = (claims.clone(), target.audience.clone());
+            error::Presented { claims, audience, identity: identity.clone() }.create_hints(fix)
+        });
+    };
     let options = TrustOptions {
         form: Form::Az,
-        identity: whose.map(|whose| whose.name.clone()),
-        resource_group: whose.map(|whose| whose.resource_group.clone()),
+        identity: Some(whose.name.clone()),
+        resource_group: Some(whose.resource_group.clone()),
+        client_id: None,
         name: None,
         cloud: None,
         audience: Some(target.audience.clone()),
     };
-    // claims that no credential could have get no command
-    let command =
-        Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.render(Form::Az));
-    let Ok(command) = command else { return error::Hints::none() };
-    let lines: Vec<&str> = command.lines().filter(|line| !line.starts_with('#')).collect();
-    error::Hints::with_lines(
-        "correct that credential if no other job needs it, or add one for this job:",
-        &lines,
-    )
+    let fix = fix.trim_end_matches(':');
+    match Trust::of_claims(&claims.iss, &claims.sub, &options).and_then(|trust| trust.commands()) {
+        Ok(commands) => error::Hints::with_lines(format!("{fix}:"), &commands.lines().collect::<Vec<_>>()),
+        Err(error) => error::Hints::one(format!(
+            "{fix} by hand; no command can be shown for it: {error}. A job whose environment, branch or tag has a plain name \
+             gets one"
+        )),
+    }
 }
 
 /// The comparison, in the light of what Entra said.

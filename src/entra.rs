@@ -152,20 +152,9 @@ impl Refusal {
         }
     }
 
-    /// Entra's own words, without the ids that follow them and without the assertion that some repeat.
+    /// Entra's own words, without the ids that follow them.
     pub fn words(&self) -> String {
-        let words = self.error_description.split(" Trace ID:").next().unwrap_or_default();
-        let words: Vec<&str> = words
-            .split_whitespace()
-            .map(|word| {
-                if Claims::of(word.trim_matches(|c: char| !c.is_ascii_alphanumeric())).is_ok() {
-                    "…"
-                } else {
-                    word
-                }
-            })
-            .collect();
-        text::one_line(&words.join(" "))
+        text::one_line(self.error_description.split(" Trace ID:").next().unwrap_or_default())
     }
 }
 
@@ -228,7 +217,9 @@ impl Error {
     pub fn hints(&self, presented: &Presented) -> Hints {
         let Some(refusal) = self.refusal() else {
             return match self {
-                Self::Http(http::Error::Certificate { .. }) => Hints::one(http::CERTIFICATE_HINT),
+                Self::Http(error) if error.hint().is_some() => {
+                    error.hint().map_or_else(Hints::none, Hints::one)
+                }
                 Self::Http(http::Error::Redirected { .. }) => {
                     Hints::one("check `--authority-host`: Entra's token endpoint does not redirect")
                 }
@@ -247,13 +238,7 @@ impl Error {
                 None => "see what this authority's documentation says about it".to_owned(),
             });
         };
-        let hints = Hints::one(row.fix);
-        if row.shows_command {
-            let lines = presented.create_command();
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            return Hints::with_lines(row.fix, &lines);
-        }
-        hints
+        if row.shows_command { presented.create_hints(row.fix) } else { Hints::one(row.fix) }
     }
 
     /// Whether it has an AADSTS number, as everything has that Entra itself says.
@@ -303,6 +288,7 @@ fn lifetime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     value
         .as_u64()
         .or_else(|| value.as_str()?.parse().ok())
+        .map(|seconds| seconds.min(clock::LAST))
         .ok_or_else(|| serde::de::Error::custom("no number of seconds"))
 }
 
@@ -318,7 +304,7 @@ pub async fn exchange(
     let request = channel
         .post(endpoint)
         .header("accept", "application/json")
-        .header("client-request-id", Uuid::new_v4().to_string())
+        .header("client-request-id", &Uuid::new_v4().to_string())
         .header("return-client-request-id", "true")
         .form(&Request {
             client_id: identity.client.as_str(),
@@ -326,7 +312,8 @@ pub async fn exchange(
             client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             client_assertion: assertion.jwt.expose(),
             grant_type: "client_credentials",
-        });
+        })
+        .carrying(&assertion.jwt);
     let answer = channel.send(endpoint, request).await?;
     if answer.status == 200 {
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| Error::Unreadable)?;
@@ -336,7 +323,7 @@ pub async fn exchange(
             return Err(Error::Unreadable);
         }
         let secret = Secret::new(granted.access_token);
-        ui.mask(&secret).map_err(Error::Mask)?;
+        ui.mask(&[&secret]).map_err(Error::Mask)?;
         return Ok(AccessToken::new(secret, scope, Duration::from_secs(granted.expires_in)));
     }
     let refusal: Option<Refusal> = serde_json::from_slice(&answer.body)
@@ -369,6 +356,6 @@ mod tests {
         let shown =
             refusal(&format!("AADSTS99: token '{jwt}' is\r\n##vso[x] bad. Trace ID: 1 Correlation ID: 2"))
                 .words();
-        assert_eq!(shown, "AADSTS99: token … is # #vso[x] bad.");
+        assert_eq!(shown, "AADSTS99: token '…' is  # #vso[x] bad.");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fmt,
 };
 
@@ -316,20 +317,33 @@ pub mod names {
 /// The environment as it was when the process started.
 ///
 /// An empty variable is an unset variable: GitHub passes empty inputs, GitLab empty variables, and no setting of
-/// azfed's has an empty value as its meaning. Values that are not UTF-8 are left out.
+/// azfed's has an empty value as its meaning. Of a value that is not UTF-8 only that it is set is known: it is of no use
+/// here, but another program may take it.
 #[derive(Default)]
 pub struct Env {
     values: BTreeMap<String, String>,
     empty: BTreeSet<String>,
+    unreadable: BTreeSet<String>,
 }
 
 impl Env {
     /// Takes the snapshot.
     pub fn from_process() -> Self {
-        Self::from_pairs(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        )
+        Self::from_os_pairs(std::env::vars_os())
+    }
+
+    fn from_os_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut unreadable = BTreeSet::new();
+        let pairs = pairs.into_iter().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            if let Ok(value) = value.into_string() {
+                return Some((name, value));
+            }
+            unreadable.insert(normalise(name));
+            None
+        });
+        let env = Self::from_pairs(pairs);
+        Self { unreadable, ..env }
     }
 
     /// An environment of these pairs.
@@ -356,9 +370,9 @@ impl Env {
         self.get(name).map(|value| Secret::new(value.to_owned()))
     }
 
-    /// Whether a variable is set and not empty.
+    /// Whether a variable is set and not empty, be it readable or not.
     pub fn is_set(&self, name: &str) -> bool {
-        self.get(name).is_some()
+        self.get(name).is_some() || self.unreadable.contains(&normalise(name.to_owned()))
     }
 
     /// Whether a variable is there, but empty: unset by all other means, and worth a word to who set it.
@@ -399,6 +413,17 @@ mod tests {
         assert!(!env.is_set("A") && env.is_empty("A"));
         assert!(!env.is_empty("B") && !env.is_empty("C"));
         assert_eq!(env.first(&["A", "B"]), Some(("B", "b")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_set_and_has_no_value() {
+        use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+        let odd = OsString::from_vec(b"\xff\xfesecret".to_vec());
+        let env =
+            Env::from_os_pairs([("A".into(), odd.clone()), (odd, "b".into()), ("C".into(), "c".into())]);
+        assert!(env.is_set("A") && env.is_set("C") && !env.is_empty("A"));
+        assert_eq!((env.get("A"), env.get("C"), env.iter().count()), (None, Some("c"), 1));
     }
 
     #[test]

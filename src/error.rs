@@ -24,6 +24,29 @@ pub struct Hint {
     pub lines: Vec<String>,
 }
 
+impl Hint {
+    /// As a log can show it. Where a line would be cut or changed for that, no line is left: half of a command may be
+    /// another command.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let text = text::inert(&self.text);
+        if self.lines.iter().all(|line| text::inert(line) == *line) {
+            return Self { text, lines: self.lines.clone() };
+        }
+        let why = "; by hand, as a log would cut or change what there is to paste";
+        Self { text: format!("{}{why}", text.trim_end_matches(':')), lines: Vec::new() }
+    }
+}
+
+/// What to say in place of a command.
+fn by_hand(fix: &str) -> String {
+    format!(
+        "{}; by hand, as no command can have its values as they are: a log would change them, or az would take one for an option \
+         or a file. A job whose environment, branch or tag has a plain name gets a command",
+        fix.trim_end_matches(':')
+    )
+}
+
 impl Hints {
     /// Nothing to say.
     pub fn none() -> Self {
@@ -44,6 +67,13 @@ impl Hints {
     #[must_use]
     pub fn and(mut self, text: impl Into<String>) -> Self {
         self.0.push(Hint { text: text.into(), lines: Vec::new() });
+        self
+    }
+
+    /// These and one more sentence, with lines to paste.
+    #[must_use]
+    pub fn and_lines(mut self, text: impl Into<String>, lines: &[String]) -> Self {
+        self.0.push(Hint { text: text.into(), lines: lines.to_vec() });
         self
     }
 
@@ -140,13 +170,14 @@ impl Error {
             Self::Platform(platform::Error::Contradiction(_) | platform::Error::Several(_)) => 2,
             Self::Platform(platform::Error::Variable { .. } | platform::Error::AzureDevOpsNoConnection) => 2,
             Self::Platform(platform::Error::File { .. } | platform::Error::VariableUnset(_)) => 2,
+            Self::Platform(platform::Error::Http { source: http::Error::Proxy { .. }, .. }) => 2,
             Self::Platform(platform::Error::Mask(_)) => 1,
             Self::Platform(platform::Error::ManagedIdentity(error)) => error.exit_code(),
             Self::Platform(platform::Error::Certificates { .. }) => 2,
             Self::Between(error) | Self::TokenProxy(error) => error.exit_code(),
             Self::Platform(error) if error.is_network() => 5,
             Self::Platform(_) => 3,
-            Self::Http(http::Error::NoRoots { .. }) => 2,
+            Self::Http(http::Error::NoRoots { .. } | http::Error::Proxy { .. }) => 2,
             Self::Http(http::Error::Tls(_)) => 1,
             Self::Http(_) | Self::Deadline { .. } => 5,
             Self::Entra { source, .. } => {
@@ -161,6 +192,7 @@ impl Error {
             {
                 4
             }
+            Self::Apply(apply::Error::Http(http::Error::Proxy { .. })) => 2,
             Self::Apply(error) if error.is_network() => 5,
             Self::Apply(apply::Error::Operator(_)) => 3,
             Self::Apply(_) => 2,
@@ -178,10 +210,7 @@ impl Error {
         match self {
             Self::Config(error) => error.hints(),
             Self::Platform(error) => error.hints(),
-            Self::Http(http::Error::NoRoots { .. }) => {
-                Hints::one("unset the variable to use the system's certificates, or name a PEM file")
-            }
-            Self::Http(_) => Hints::none(),
+            Self::Http(error) => error.hint().map_or_else(Hints::none, Hints::one),
             Self::TokenProxy(error) => through_token_proxy(error),
             Self::Entra { source, presented } => source.hints(presented),
             Self::State(error) => error.hints(),
@@ -224,6 +253,22 @@ impl Error {
         out
     }
 
+    /// What stands beside the job: the fact, the subject that was presented, the next steps. A line each, no line
+    /// starts with foreign text.
+    pub fn annotation(&self) -> Vec<String> {
+        let mut lines = vec![text::one_line(&self.to_string())];
+        if let Self::Entra { source, presented } = self.last()
+            && source.is_refusal()
+        {
+            lines.push(format!("subject {}", presented.subject()));
+        }
+        for hint in self.hints().iter() {
+            lines.push(format!("hint: {}", text::inert(&hint.text)));
+            lines.extend(hint.lines.iter().map(|line| format!("    {}", text::inert(line))));
+        }
+        lines
+    }
+
     /// What support asks for, and where to read on.
     pub fn references(&self) -> String {
         match self.last() {
@@ -240,9 +285,10 @@ impl Error {
         let mut out = format!("azfed: error: {}\n", text::one_line(&self.to_string()));
         out.push_str(&self.explanation());
         for hint in self.hints().iter() {
-            let _ = writeln!(out, "azfed: hint: {}", text::inert(&hint.text));
+            let hint = hint.shown();
+            let _ = writeln!(out, "azfed: hint: {}", hint.text);
             for line in &hint.lines {
-                let _ = writeln!(out, "    {}", text::inert(line));
+                let _ = writeln!(out, "    {line}");
             }
         }
         out.push_str(&self.references());
@@ -270,20 +316,37 @@ fn through_token_proxy(error: &Error) -> Hints {
     }
 }
 
+/// Whether a command can have what a job presents, as it is.
+fn can_be_pasted(claims: &Claims, audience: &Audience) -> bool {
+    [&claims.iss, &claims.sub, audience.as_str()].into_iter().all(text::is_value)
+}
+
+fn shown(value: &str) -> String {
+    if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) }
+}
+
 impl Presented {
+    /// The subject, and what it says.
+    fn subject(&self) -> String {
+        let words = self.words().map_or_else(String::new, |words| format!(": {}", text::one_line(&words)));
+        format!("{}{words}", shown(&self.claims.sub))
+    }
+
+    fn words(&self) -> Option<String> {
+        if self.is_managed_identitys() {
+            Some(format!("the managed identity with object id {}", self.claims.sub))
+        } else {
+            subject::words(&self.claims.iss, &self.claims.sub)
+        }
+    }
+
     fn render(&self) -> String {
-        let shown = |value: &str| if value.is_empty() { "(none)".to_owned() } else { text::one_line(value) };
         let aud = self.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
         let mut out = String::from("\n  presented by this job\n");
         let _ = writeln!(out, "    issuer    {}", shown(&self.claims.iss));
         let _ = writeln!(out, "    subject   {}", shown(&self.claims.sub));
         let _ = writeln!(out, "    audience  {}", shown(&aud));
-        let words = if self.is_managed_identitys() {
-            Some(format!("the managed identity with object id {}", self.claims.sub))
-        } else {
-            subject::words(&self.claims.iss, &self.claims.sub)
-        };
-        if let Some(words) = words {
+        if let Some(words) = self.words() {
             let _ = writeln!(out, "    that is   {}", text::one_line(&words));
         }
         out.push_str("  asked for\n");
@@ -299,26 +362,50 @@ impl Presented {
         self.claims.oid.as_ref() == Some(&self.claims.sub)
     }
 
-    /// The command that creates the federated credential that this job needs.
-    pub fn create_command(&self) -> Vec<String> {
-        let word = |value: &str| text::shell_word(&text::one_line(value));
-        if self.is_managed_identitys() {
-            let parameters = serde_json::json!({
-                "name": "<name>",
-                "issuer": text::one_line(&self.claims.iss),
-                "subject": text::one_line(&self.claims.sub),
-                "audiences": [self.audience.as_str()],
-            });
-            return vec![
-                format!("az ad app federated-credential create --id {} \\", self.identity.client),
-                format!("  --parameters {}", text::shell_word(&parameters.to_string())),
-            ];
+    /// How to create the federated credential that this job needs: commands that run as they stand, pasted into a POSIX
+    /// shell. No word of them is the job's but in quotes, and none of them ends the shell that they are pasted into.
+    pub fn create_hints(&self, fix: &str) -> Hints {
+        let (issuer, subject) = (&self.claims.iss, &self.claims.sub);
+        // what a log cannot show as it is would create another credential than this job's
+        let is_shown = |line: &str| !line.is_empty() && text::inert(line) == line;
+        let is_value = |claim: &&String| is_shown(claim) && claim.trim() == claim.as_str();
+        if !can_be_pasted(&self.claims, &self.audience) || ![issuer, subject].iter().all(is_value) {
+            return Hints::one(by_hand(fix));
         }
-        vec![
-            "az identity federated-credential create --identity-name <identity> --resource-group <group> \\"
+        let name = trust::name_of(issuer, subject);
+        let client = self.identity.client.as_str().to_ascii_lowercase();
+        let word = text::shell_word;
+        let parameters = serde_json::json!({
+            "name": name,
+            "issuer": issuer,
+            "subject": subject,
+            "audiences": [self.audience.as_str()],
+        });
+        let application = [
+            format!("az ad app federated-credential create --id {client} \\"),
+            format!("  --parameters {}", word(&parameters.to_string())),
+        ];
+        if !application.iter().all(|line| is_shown(line)) {
+            return Hints::one(by_hand(fix));
+        }
+        if self.is_managed_identitys() {
+            return Hints::with_lines(fix, &application.each_ref().map(String::as_str));
+        }
+        let lines = [
+            format!(
+                "az identity list --query \"[?clientId=='{client}'].[name,resourceGroup,id]\" --output tsv | {{"
+            ),
+            "  if read -r identity group id".to_owned(),
+            "  then az identity federated-credential create --identity-name \"$identity\" --resource-group \"$group\" \\"
                 .to_owned(),
-            format!("  --name <name> --issuer {} \\", word(&self.claims.iss)),
-            format!("  --subject {} --audiences {}", word(&self.claims.sub), word(self.audience.as_str())),
-        ]
+            format!("    --name {name} --issuer {} \\", word(issuer)),
+            format!("    --subject {} --audiences {}", word(subject), word(self.audience.as_str())),
+            format!(
+                "  else echo 'az finds no managed identity {client} in this subscription: az account set --subscription its own' >&2"
+            ),
+            "  fi; }".to_owned(),
+        ];
+        Hints::with_lines(fix, &lines.each_ref().map(String::as_str))
+            .and_lines("the same where that client id is an app registration's:", &application)
     }
 }

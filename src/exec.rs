@@ -238,8 +238,12 @@ pub fn become_command(parent: u32, command: &[OsString]) -> Error {
     }
     #[cfg(unix)]
     {
+        use tokio::signal::unix::{SignalKind, signal};
         let mut command = std::process::Command::new(program);
-        failed(std::os::unix::process::CommandExt::exec(command.args(arguments)))
+        let reason = std::os::unix::process::CommandExt::exec(command.args(arguments));
+        // the attempt has made SIGPIPE deadly, as the command would have had it: nobody to read why is no end of its own
+        let _ = signal(SignalKind::pipe());
+        failed(reason)
     }
     #[cfg(not(unix))]
     {

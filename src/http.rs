@@ -1,6 +1,8 @@
 //! The one HTTP client: roots, proxies, time limits, no redirects, a size cap, errors without URLs.
 
 mod pinned;
+mod proxy;
+mod request;
 
 use std::{
     error::Error as _,
@@ -14,9 +16,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{
-    Client, ClientBuilder, Method, RequestBuilder,
+    Client, ClientBuilder, Method,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{self, HeaderValue},
     redirect,
@@ -28,7 +29,8 @@ use rustls::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::pinned::Thumbprint;
+use self::proxy::{Proxies, Tunnel};
+pub use self::{pinned::Thumbprint, request::Request};
 use crate::{
     env::{Env, names},
     identifiers::Endpoint,
@@ -93,6 +95,24 @@ pub enum Error {
         /// Host and port.
         host: String,
     },
+    /// A variable that names no proxy to use.
+    #[error("{variable} {problem}")]
+    Proxy {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The proxy's own 407.
+    #[error("{host} through the proxy {proxy}: {said} (407)")]
+    ProxyLogin {
+        /// Host and port.
+        host: String,
+        /// Host and port of the proxy.
+        proxy: String,
+        /// What that means.
+        said: &'static str,
+    },
     /// A redirect: never followed with a credential in hand.
     #[error("{host} redirected the request ({status}) to {target}, and a credential is never sent on")]
     Redirected {
@@ -113,7 +133,26 @@ impl Error {
 
     /// Whether this is the network's fault.
     pub fn is_network(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Certificate { .. })
+        self.is_transient() || matches!(self, Self::Certificate { .. } | Self::ProxyLogin { .. })
+    }
+
+    /// The next step, where it is the same whoever was asked.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRoots { .. } => {
+                Some("unset the variable to use the system's certificates, or name a PEM file")
+            }
+            Self::Certificate { .. } => Some(CERTIFICATE_HINT),
+            Self::Proxy { .. } => Some(
+                "name an HTTP proxy in HTTPS_PROXY: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with both \
+                 percent-encoded",
+            ),
+            Self::ProxyLogin { .. } => Some(
+                "give the proxy's user and password in HTTPS_PROXY, from a secret of the pipeline: \
+                 http://USER:PASSWORD@HOST:PORT, both percent-encoded",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -121,7 +160,7 @@ impl Error {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The body, at most 1 MiB.
+    /// The body, at most 1 MiB, without the secrets of the request.
     pub body: Vec<u8>,
     /// What `Retry-After` asks for.
     pub retry_after: Option<Duration>,
@@ -147,6 +186,8 @@ pub struct Channel {
     park: Arc<AtomicBool>,
     /// The `Host` header, where it is not the URL's host.
     host: Option<HeaderValue>,
+    /// What may stand between here and the server.
+    proxies: Option<Arc<Proxies>>,
 }
 
 /// Makes channels that share one TLS configuration.
@@ -154,6 +195,7 @@ pub struct Channel {
 pub struct Http {
     tls: ClientConfig,
     tls_without_roots: bool,
+    proxies: Arc<Proxies>,
 }
 
 impl Http {
@@ -162,7 +204,7 @@ impl Http {
         let needed = endpoints.into_iter().any(Endpoint::is_https);
         let roots = if needed { roots(env)? } else { RootCertStore::empty() };
         let tls = tls()?.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { tls, tls_without_roots: !needed })
+        Ok(Self { tls, tls_without_roots: !needed, proxies: Arc::new(Proxies::of(env)) })
     }
 
     /// A channel to one endpoint.
@@ -172,7 +214,17 @@ impl Http {
             "endpoint was not named to Http::new"
         );
         let builder = builder(self.tls.clone(), CONNECT_TIMEOUT);
-        open(if endpoint.is_local() { builder.no_proxy() } else { builder })
+        if endpoint.is_local() {
+            return open(builder.no_proxy());
+        }
+        self.proxy_for(endpoint)?;
+        let channel = open(self.proxies.apply(builder))?;
+        Ok(Channel { proxies: Some(Arc::clone(&self.proxies)), ..channel })
+    }
+
+    /// The proxy that requests to an endpoint go through, host and port.
+    pub fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<String>, Error> {
+        self.proxies.of_endpoint(endpoint)
     }
 }
 
@@ -255,31 +307,31 @@ fn open(builder: ClientBuilder) -> Result<Channel, Error> {
     let park = Arc::new(AtomicBool::new(false));
     let builder = builder.connector_layer(ParkLayer { park: Arc::clone(&park), slot: Arc::default() });
     let client = builder.build().map_err(|error| Error::Tls(reason(&error)))?;
-    Ok(Channel { client, park, host: None })
+    Ok(Channel { client, park, host: None, proxies: None })
 }
 
 impl Channel {
     /// A GET request, to be sent with [`Channel::send`].
-    pub fn get(&self, endpoint: &Endpoint) -> RequestBuilder {
+    pub fn get(&self, endpoint: &Endpoint) -> Request {
         self.request(Method::GET, endpoint)
     }
 
     /// A POST request, to be sent with [`Channel::send`].
-    pub fn post(&self, endpoint: &Endpoint) -> RequestBuilder {
+    pub fn post(&self, endpoint: &Endpoint) -> Request {
         self.request(Method::POST, endpoint)
     }
 
     /// A PUT request, to be sent with [`Channel::send`].
-    pub fn put(&self, endpoint: &Endpoint) -> RequestBuilder {
+    pub fn put(&self, endpoint: &Endpoint) -> Request {
         self.request(Method::PUT, endpoint)
     }
 
-    fn request(&self, method: Method, endpoint: &Endpoint) -> RequestBuilder {
+    fn request(&self, method: Method, endpoint: &Endpoint) -> Request {
         let request = self.client.request(method, endpoint.url().clone());
-        match &self.host {
+        Request::new(match &self.host {
             Some(host) => request.header(header::HOST, host.clone()),
             None => request,
-        }
+        })
     }
 
     /// Opens a connection (name resolution, TCP, TLS) and keeps it for the next request; sends nothing on it.
@@ -287,26 +339,50 @@ impl Channel {
     /// A failure says nothing: the request that follows meets it again and reports it.
     pub async fn open_ahead(&self, endpoint: &Endpoint) {
         self.park.store(true, Ordering::Relaxed);
-        drop(self.get(endpoint).send().await);
+        drop(self.get(endpoint).builder.send().await);
         self.park.store(false, Ordering::Relaxed);
     }
 
-    /// Sends a request and reads its answer.
-    pub async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Answer, Error> {
-        let host = || endpoint.host();
-        let transport = |error: reqwest::Error| {
-            let (host, reason) = (host(), reason(&error));
-            if is_certificate(&error) {
-                Error::Certificate { host, reason }
-            } else if error.is_connect() {
-                Error::Unreachable { host, reason }
-            } else {
-                Error::Transport { host, reason }
+    /// What went wrong, and between here and whom.
+    fn failure(&self, endpoint: &Endpoint, error: &reqwest::Error) -> Error {
+        let (mut host, mut reason) = (endpoint.host(), reason(error));
+        let proxy = self.proxies.as_ref().and_then(|proxies| proxies.of_endpoint(endpoint).ok().flatten());
+        if let Some(proxy) = proxy {
+            match Tunnel::of(&reason) {
+                Some(Tunnel::WantsLogin) => {
+                    let has_login = self.proxies.as_ref().is_some_and(|proxies| proxies.has_login(endpoint));
+                    let said = if has_login {
+                        "it does not take the user and the password that it was given"
+                    } else {
+                        "it wants a user and a password"
+                    };
+                    return Error::ProxyLogin { host, proxy, said };
+                }
+                Some(Tunnel::Failed(said)) => reason = said,
+                None => {}
             }
-        };
-        let mut response = request.send().await.map_err(transport)?;
+            host = format!("{host} through the proxy {proxy}");
+        }
+        if is_certificate(error) {
+            Error::Certificate { host, reason }
+        } else if error.is_connect() {
+            Error::Unreachable { host, reason }
+        } else {
+            Error::Transport { host, reason }
+        }
+    }
+
+    /// Sends a request and reads its answer, less the secrets that the request carried.
+    pub async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<Answer, Error> {
+        let host = || endpoint.host();
+        let transport = |error: reqwest::Error| self.failure(endpoint, &error);
+        let Request { builder, carried } = request;
+        let mut response = builder.send().await.map_err(transport)?;
         let status = response.status();
-        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
+        let header = |name: &str| {
+            let value = response.headers().get(name)?.to_str().ok()?;
+            Some(carried.scrub_text(value.to_owned()))
+        };
         if status.is_redirection() {
             let target =
                 header("location").and_then(|to| Some(endpoint.url().join(&to).ok()?.host_str()?.to_owned()));
@@ -330,20 +406,9 @@ impl Channel {
             body.extend_from_slice(&chunk);
         }
         let date = date.and_then(|date| httpdate::parse_http_date(&date).ok());
+        let body = carried.scrub(body, !status.is_success());
         Ok(Answer { status: status.as_u16(), body, retry_after, request_id, date, challenge })
     }
-}
-
-/// The proxy that requests to an endpoint go through, host and port: what [`Http::channel`]'s client decides, by the
-/// same means. It reads the process' own environment, and the system's settings.
-pub fn proxy_for(endpoint: &Endpoint) -> Option<String> {
-    if endpoint.is_local() {
-        return None;
-    }
-    let uri: hyper::Uri = endpoint.url().as_str().parse().ok()?;
-    let proxy = Matcher::from_system().intercept(&uri)?;
-    let host = proxy.uri().host()?;
-    Some(proxy.uri().port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Whether TLS failed for the server's certificate: no later try would end better.

@@ -38,8 +38,14 @@ pub enum Invalid {
     #[error("it is not the SHA-1 thumbprint of a certificate (40 hexadecimal digits)")]
     NotAThumbprint,
     /// Not a resource id.
-    #[error("`{0}` is not a resource id of the form /subscriptions/…")]
+    #[error("`{0}` is not a resource id of the form /subscriptions/<guid>/…")]
     NotAResourceId(String),
+    /// Not where a role can be assigned.
+    #[error(
+        "`{0}` is no scope of a role: it is /subscriptions/<guid>, something below one, or \
+         /providers/Microsoft.Management/managementGroups/<name>"
+    )]
+    NotARoleScope(String),
     /// User name, password, query or fragment in a base URL.
     #[error("`{0}` has more than a scheme, a host and a path")]
     NotABaseUrl(String),
@@ -118,6 +124,10 @@ newtype! {
     ResourceId
 }
 newtype! {
+    /// Where a role is assigned: a subscription, what is below one, or a management group; no slash at its end.
+    RoleScope
+}
+newtype! {
     /// Subscription id: a GUID, in lower case.
     SubscriptionId
 }
@@ -163,14 +173,70 @@ impl FromStr for ResourceId {
 
     fn from_str(value: &str) -> Result<Self, Invalid> {
         let value = reject_macro(value)?;
-        let inert = !value.contains(|c: char| c.is_whitespace() || c.is_control());
-        let starts = value.to_ascii_lowercase().starts_with("/subscriptions/");
-        if inert && starts && value.len() <= 600 {
+        if is_in_subscription(value) {
             Ok(Self(value.to_owned()))
         } else {
             Err(Invalid::NotAResourceId(shown(value)))
         }
     }
+}
+
+impl ResourceId {
+    /// Its resource group and name, if it is a user-assigned managed identity's.
+    pub fn managed_identity(&self) -> Option<(&str, &str)> {
+        let segments: Vec<&str> = self.0.split('/').collect();
+        let [_, _, _, groups, group, providers, namespace, kind, name] = segments.as_slice() else {
+            return None;
+        };
+        let is_one = groups.eq_ignore_ascii_case("resourceGroups")
+            && providers.eq_ignore_ascii_case("providers")
+            && namespace.eq_ignore_ascii_case("Microsoft.ManagedIdentity")
+            && kind.eq_ignore_ascii_case("userAssignedIdentities");
+        (is_one && is_name(group) && is_name(name)).then_some((*group, *name))
+    }
+}
+
+impl FromStr for RoleScope {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        let value = reject_macro(value)?;
+        let scope = value.strip_suffix('/').unwrap_or(value);
+        let group = match scope.split('/').collect::<Vec<_>>().as_slice() {
+            ["", providers, namespace, kind, name] => {
+                providers.eq_ignore_ascii_case("providers")
+                    && namespace.eq_ignore_ascii_case("Microsoft.Management")
+                    && kind.eq_ignore_ascii_case("managementGroups")
+                    && is_name(name)
+            }
+            _ => false,
+        };
+        if group || is_in_subscription(scope) {
+            Ok(Self(scope.to_owned()))
+        } else {
+            Err(Invalid::NotARoleScope(shown(value)))
+        }
+    }
+}
+
+/// A subscription's path or one below it, which leads nowhere else in a URL.
+fn is_in_subscription(path: &str) -> bool {
+    let mut segments = path.split('/');
+    let starts = segments.next() == Some("")
+        && segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case("subscriptions"))
+        && segments.next().is_some_and(|id| guid(id).is_ok_and(|guid| guid.len() == id.len()));
+    starts && path.len() <= 600 && segments.all(|segment| is_segment(segment, "-_.()$~@+,=:"))
+}
+
+/// A name of Azure's that stands in a path and on a command line as what it is.
+pub fn is_name(name: &str) -> bool {
+    name.chars().count() <= 128 && !name.starts_with('-') && is_segment(name, "-_.()")
+}
+
+/// One segment of a path: nothing but letters, digits and these, and not dots alone.
+fn is_segment(segment: &str, others: &str) -> bool {
+    let allowed = |c: char| (c.is_alphanumeric() && !text::is_hidden(c)) || others.contains(c);
+    !segment.chars().all(|c| c == '.') && segment.chars().all(allowed)
 }
 
 impl FromStr for SubscriptionId {
@@ -488,6 +554,55 @@ mod tests {
             "$(clientId)".parse::<ClientId>(),
             Err(Invalid::UnexpandedMacro("$(clientId)".to_owned()))
         );
+    }
+
+    #[test]
+    fn paths_lead_nowhere_else() {
+        const SUBSCRIPTION: &str = "/subscriptions/44444444-4444-4444-8444-444444444444";
+        for below in
+            ["", "/", "/resourceGroups/größe", "/resourceGroups/g/providers/M.Storage/x/y/containers/$web"]
+        {
+            let scope: RoleScope = format!("{SUBSCRIPTION}{below}").parse().unwrap();
+            assert_eq!(scope.as_str(), format!("{SUBSCRIPTION}{}", below.trim_end_matches('/')));
+        }
+        "/providers/Microsoft.Management/managementGroups/contoso".parse::<RoleScope>().unwrap();
+        for wrong in [
+            "",
+            "/",
+            "//",
+            "/subscriptions/mine",
+            "/subscriptions/{44444444-4444-4444-8444-444444444444}",
+            "/providers/Microsoft.Management/managementGroups/",
+            "/providers/Microsoft.Management/managementGroups/a/b",
+            "/providers/Microsoft.Management/managementGroups/..",
+            "/providers/Microsoft.Authorization",
+            "https://elsewhere/subscriptions/44444444-4444-4444-8444-444444444444",
+        ] {
+            assert!(wrong.parse::<RoleScope>().is_err(), "{wrong}");
+        }
+        for wrong in [
+            "//",
+            "/.",
+            "/..",
+            "/x/../../y",
+            "/x//y",
+            "/a%2fb",
+            "/a?b",
+            "/a#b",
+            "/a\\b",
+            "/a b",
+            "/a\u{200b}",
+            "/\n",
+        ] {
+            let wrong = format!("{SUBSCRIPTION}/resourceGroups{wrong}/z");
+            assert!(wrong.parse::<RoleScope>().is_err() && wrong.parse::<ResourceId>().is_err(), "{wrong:?}");
+        }
+        let identity = format!(
+            "{SUBSCRIPTION}/resourcegroups/ids/providers/Microsoft.ManagedIdentity/userAssignedIdentities/infra-prod"
+        );
+        assert_eq!(identity.parse::<ResourceId>().unwrap().managed_identity(), Some(("ids", "infra-prod")));
+        let other = identity.replace("userAssignedIdentities", "other");
+        assert_eq!(other.parse::<ResourceId>().unwrap().managed_identity(), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     assertion::Claims,
     error::Hints,
-    identifiers::{ClientId, SubscriptionId, TenantId},
+    identifiers::{ClientId, SubscriptionId, TenantId, is_name},
     text,
 };
 
@@ -119,18 +119,19 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn of(claims: &'a Claims) -> Self {
         let reference = claims.git_ref.as_deref().unwrap_or_default();
-        // GitHub writes the whole ref, GitLab the name and its type
-        let named = |prefix: &str, kind: &str| {
-            reference.strip_prefix(prefix).or_else(|| {
-                (claims.ref_type.as_deref() == Some(kind) && !reference.starts_with("refs/"))
-                    .then_some(reference)
-            })
+        let is_gitlabs = claims.project_path.is_some();
+        // GitHub writes the whole ref, GitLab the name alone, which may look like a whole ref: the type decides first
+        let named = |prefix: &str, kind: &str| match claims.ref_type.as_deref() {
+            Some(other) if other != kind => None,
+            Some(_) if is_gitlabs || !reference.starts_with("refs/") => Some(reference),
+            _ if is_gitlabs => None,
+            _ => reference.strip_prefix(prefix),
         };
         Self {
             environment: claims.environment.as_deref().filter(|name| !name.is_empty()),
             branch: named("refs/heads/", "branch").filter(|name| !name.is_empty()),
             tag: named("refs/tags/", "tag").filter(|name| !name.is_empty()),
-            pull_request: reference.starts_with("refs/pull/"),
+            pull_request: !is_gitlabs && reference.starts_with("refs/pull/"),
         }
     }
 
@@ -148,7 +149,7 @@ impl<'a> Job<'a> {
 }
 
 impl Entry {
-    /// Its client id, as it stands in the file.
+    /// Its client id.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
@@ -178,10 +179,11 @@ impl IdentityMap {
             return Err(failed("it is not a regular file of at most 1 MiB".to_owned()));
         }
         let content = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        let map: Self = serde_json::from_str(&content).map_err(|error| failed(error.to_string()))?;
+        let mut map: Self = serde_json::from_str(&content).map_err(|error| failed(error.to_string()))?;
         if map.identities.is_empty() {
             return Err(failed("it has no identities".to_owned()));
         }
+        let mut clients = Vec::new();
         for (number, entry) in map.identities.iter().enumerate() {
             let failed = |reason: String| failed(format!("entry {}: {reason}", number + 1));
             if entry.names_nothing() {
@@ -191,7 +193,16 @@ impl IdentityMap {
             if texts.into_iter().flatten().any(|text| text.is_empty() || text.contains('*')) {
                 return Err(failed("a name is empty or has a wildcard".to_owned()));
             }
-            map.chosen(entry).map_err(failed)?;
+            for (field, name) in [("identity", &entry.identity), ("resource_group", &entry.resource_group)] {
+                if name.as_ref().is_some_and(|name| !is_name(name)) {
+                    return Err(failed(format!("{field}: no name that Azure takes")));
+                }
+            }
+            clients.push(map.chosen(entry).map_err(failed)?.client);
+        }
+        // from here on as it is meant, and not as it is written
+        for (entry, client) in map.identities.iter_mut().zip(clients) {
+            entry.client_id = client.to_string();
         }
         Ok(map)
     }
@@ -275,7 +286,37 @@ mod tests {
         assert_eq!(chosen(&claims(None, "main", "branch")).unwrap(), MAIN);
         assert_eq!(chosen(&claims(None, "v1", "tag")).unwrap(), MAIN);
         assert_eq!(chosen(&claims(None, "refs/pull/7/merge", "branch")).unwrap(), MAIN);
+        // a tag or branch of GitLab's may have any name, also one that looks like another's ref
+        let gitlabs = |git_ref: &str, ref_type: &str| Claims {
+            project_path: Some("g/p".to_owned()),
+            ..claims(None, git_ref, ref_type)
+        };
+        assert_eq!(chosen(&gitlabs("main", "branch")).unwrap(), MAIN);
         for (claims, said) in [
+            (
+                gitlabs("refs/heads/main", "tag"),
+                "no entry of the identity map is for this job (tag `refs/heads/main`)",
+            ),
+            (
+                gitlabs("refs/tags/v1", "branch"),
+                "no entry of the identity map is for this job (branch `refs/tags/v1`)",
+            ),
+            (
+                gitlabs("refs/heads/main", "branch"),
+                "no entry of the identity map is for this job (branch `refs/heads/main`)",
+            ),
+            (
+                gitlabs("refs/pull/7/merge", "branch"),
+                "no entry of the identity map is for this job (branch `refs/pull/7/merge`)",
+            ),
+            (
+                Claims { ref_type: None, ..gitlabs("refs/heads/main", "") },
+                "no entry of the identity map is for this job (no environment, branch or tag)",
+            ),
+            (
+                claims(None, "refs/heads/main", "tag"),
+                "no entry of the identity map is for this job (no environment, branch or tag)",
+            ),
             (claims(None, "v1", "branch"), "no entry of the identity map is for this job (branch `v1`)"),
             (claims(None, "main", "tag"), "no entry of the identity map is for this job (tag `main`)"),
             (

@@ -51,7 +51,7 @@ const FINAL_REFUSALS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest orders that are read.
 const LONGEST_ORDERS: u64 = 8 << 20;
-/// What the login says at the end: without it the background process goes again.
+/// What the login says when it has handed over: without it the background process removes the login, and goes.
 const STAY: &str = "stay\n";
 
 /// Variables of the login step that the background process has too: those of the operating system, of proxies and of
@@ -341,6 +341,18 @@ pub fn answer(address: Option<&Address>) -> Result<bool, Error> {
     Ok(read.is_ok() && word == STAY)
 }
 
+/// Nobody said to stay: the login failed, and removes its directory itself; or it was killed, and nobody else will.
+pub fn give_up(kept: &Kept) {
+    for _ in 0..20 {
+        if !kept.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // there is nobody left to tell
+    let _ = kept.remove();
+}
+
 /// Keeps a login until there is a reason to end, which it returns.
 pub async fn run(
     vault: &Rc<Vault>,
@@ -386,7 +398,7 @@ pub async fn run(
 
 /// Gets a new assertion before half of the old one's life is over, and puts it where the old one stands.
 async fn renew(vault: &Rc<Vault>, kept: &Kept, ui: &Ui) -> &'static str {
-    let (mut since, mut wait) = (Moment::now(), vault.assertion_good_for().await * 2 / 5);
+    let (mut since, mut wait) = (Moment::now(), before_half(vault.assertion_good_for().await));
     let mut refusals = 0;
     loop {
         clock::sleep_until(since, wait).await;
@@ -396,7 +408,7 @@ async fn renew(vault: &Rc<Vault>, kept: &Kept, ui: &Ui) -> &'static str {
             Ok((assertion, good_for)) => {
                 refusals = 0;
                 // a file that is rotated by others may be near its end
-                wait = (good_for * 2 / 5).max(Duration::from_secs(1));
+                wait = before_half(good_for).max(Duration::from_secs(1));
                 let written = export::RENEWED.iter().try_for_each(|name| {
                     kept.rewrite(name, |old| export::renewed(name, old, vault.identity(), &assertion))
                 });
@@ -421,6 +433,11 @@ async fn renew(vault: &Rc<Vault>, kept: &Kept, ui: &Ui) -> &'static str {
             }
         }
     }
+}
+
+/// When to renew what is good for so long. How long that is, somebody else says: so it is divided first.
+fn before_half(good_for: Duration) -> Duration {
+    (good_for / 5).saturating_mul(2).min(LONGEST)
 }
 
 /// `azfed logout` says so with a signal.

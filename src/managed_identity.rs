@@ -17,14 +17,12 @@ pub mod service_fabric;
 
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
-
 use crate::{
     cli::{Consumer, IdentityArgs, Source},
     entra::AccessToken,
     env::{Env, names},
     error::Hints,
-    http::{self, Channel, host_channel},
+    http::{self, Channel, Request, host_channel},
     identifiers::{ClientId, Endpoint, Invalid, ObjectId, ResourceId, Scope},
     retry,
     secret::Secret,
@@ -429,12 +427,11 @@ impl ManagedIdentity {
         let mut answer = self.send(&question.endpoint, request).await?;
         if let (Host::Arc(arc), 401) = (&self.host, answer.status) {
             let key = arc.answer_to(answer.challenge.as_deref())?;
-            ui.mask(&key).map_err(Error::Mask)?;
+            ui.mask(&[&key]).map_err(Error::Mask)?;
             let request = self.request(&question, scope.resource());
             let authorization = Secret::new(format!("Basic {}", key.expose()));
-            answer = self
-                .send(&question.endpoint, request.header("authorization", authorization.expose()))
-                .await?;
+            let request = request.secret_header("authorization", &authorization).carrying(&key);
+            answer = self.send(&question.endpoint, request).await?;
         }
         let granted = match &self.host {
             Host::Imds(imds) if imds.is_somebody_elses(&answer) => {
@@ -448,7 +445,7 @@ impl ManagedIdentity {
             arc::confirm(&self.selector, &granted)?;
         }
         let secret = granted.secret;
-        ui.mask(&secret).map_err(Error::Mask)?;
+        ui.mask(&[&secret]).map_err(Error::Mask)?;
         let token = AccessToken::new(secret, scope, granted.lifetime);
         match self.selector.differs(&token) {
             Some(what) => Err(Error::Other { host: name, what }),
@@ -456,7 +453,7 @@ impl ManagedIdentity {
         }
     }
 
-    fn request(&self, question: &Question<'_>, resource: &str) -> RequestBuilder {
+    fn request(&self, question: &Question<'_>, resource: &str) -> Request {
         let request = if question.posted {
             self.channel.post(&question.endpoint).form(&[("resource", resource)])
         } else {
@@ -464,12 +461,12 @@ impl ManagedIdentity {
         };
         let request = if question.metadata { request.header("Metadata", "true") } else { request };
         match question.secret {
-            Some((header, secret)) => request.header(header, secret.expose()),
+            Some((header, secret)) => request.secret_header(header, secret),
             None => request,
         }
     }
 
-    async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<http::Answer, Error> {
+    async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<http::Answer, Error> {
         self.channel.send(endpoint, request).await.map_err(|source| match (&self.host, source) {
             (Host::Imds(imds), http::Error::Unreachable { host, reason }) => {
                 imds.absent(format!("{host}: {reason}"))

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::{assertion::Claims, identifiers::Audience, text};
+use crate::{assertion::Claims, identifiers::Audience, subject, text};
 
 /// A federated identity credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,19 @@ pub struct Credential {
     pub subject: Option<String>,
     /// Audiences; Entra takes one.
     pub audiences: Vec<String>,
+    /// Whose it is to be, where `azfed trust --as json` says so.
+    pub owner: Owner,
+}
+
+/// The identity that a credential is for, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name.
+    pub identity: Option<String>,
+    /// Its resource group.
+    pub resource_group: Option<String>,
+    /// Its client id.
+    pub client_id: Option<String>,
 }
 
 /// What a job presents.
@@ -135,6 +148,8 @@ fn spelling(presented: &str, configured: &str) -> Option<String> {
         "letter case"
     } else if presented.trim_end_matches('/') == configured.trim_end_matches('/') {
         "a slash at the end"
+    } else if seen(presented) == seen(configured) {
+        "characters that cannot be seen"
     } else {
         return None;
     };
@@ -176,6 +191,10 @@ fn subject_kind(presented: &str, configured: &str) -> String {
         let (before, after) = (presented.strip_prefix("repo:"), configured.strip_prefix("repo:"));
         if let (Some(before), Some(after)) = (before, after) {
             return github_kind(before, after);
+        }
+        let (before, after) = (subject::gitlab_components(presented), subject::gitlab_components(configured));
+        if let (Some(before), Some(after)) = (before, after) {
+            return gitlab_kind(&before, &after);
         }
         let starts = [
             "repo:",
@@ -248,6 +267,29 @@ fn github_kind(presented: &str, configured: &str) -> String {
     if repository == other_repository { contexts } else { format!("another repository; {contexts}") }
 }
 
+/// The components that differ, where both have the same; else that the project's setting is another.
+fn gitlab_kind(presented: &[(&str, &str)], configured: &[(&str, &str)]) -> String {
+    let names =
+        |components: &[(&str, &str)]| components.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let (mine, other) = (names(presented), names(configured));
+    if mine != other {
+        return format!("the job's subject has the components {mine}; the credential's has {other}");
+    }
+    let differs = presented.iter().zip(configured).filter(|(one, other)| one.1 != other.1);
+    let kinds: Vec<&str> = differs
+        .map(|((name, _), _)| match *name {
+            "project_path" | "project_id" => "another project",
+            "ref_type" => "a branch and a tag",
+            "ref" => "another branch or tag",
+            "ref_protected" => "a protected and an unprotected branch or tag",
+            "environment_protected" => "a protected and an unprotected environment",
+            "deployment_tier" => "another deployment tier",
+            _ => "another environment",
+        })
+        .collect();
+    kinds.join("; ")
+}
+
 /// The name before the first segment that differs, in subjects of `name:value` pairs.
 fn first_segment(presented: &str, configured: &str) -> String {
     let is_of = |starts: &[&str]| starts.iter().any(|start| presented.starts_with(start));
@@ -260,9 +302,6 @@ fn first_segment(presented: &str, configured: &str) -> String {
         last = one;
     }
     match last {
-        "project_path" | "project_id" => "another project".to_owned(),
-        "ref_type" => "a branch and a tag".to_owned(),
-        "ref" => "another branch or tag".to_owned(),
         "serviceaccount" => "another namespace".to_owned(),
         _ if is_of(&["system:serviceaccount:"]) => "another service account".to_owned(),
         _ if is_of(&["arn:"]) => "another principal".to_owned(),
@@ -308,6 +347,11 @@ impl Outcome {
     }
 }
 
+/// The characters that can be seen.
+fn seen(value: &str) -> String {
+    value.chars().filter(|&character| !text::is_no_text(character)).collect()
+}
+
 /// One harmless line, with spaces at its ends made visible.
 fn visible(value: &str) -> String {
     let line = text::one_line(value);
@@ -343,6 +387,11 @@ fn credential(number: usize, value: &Value) -> Result<Credential, String> {
     if subject.is_none() && !has_expression {
         return Err(wrong("subject"));
     }
+    // az writes a resource group too, and ARM an id: of where the credential is, and not of where it is to be
+    let own = |name: &str| value.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+    let owner = Owner { identity: own("identity"), resource_group: None, client_id: own("clientId") };
+    let is_owned = owner.identity.is_some() || owner.client_id.is_some();
+    let owner = Owner { resource_group: own("resourceGroup").filter(|_| is_owned), ..owner };
     let audiences =
         properties.get("audiences").and_then(Value::as_array).ok_or_else(|| wrong("audiences"))?;
     Ok(Credential {
@@ -351,6 +400,7 @@ fn credential(number: usize, value: &Value) -> Result<Credential, String> {
             .and_then(Value::as_str)
             .map_or_else(|| format!("credential {}", number + 1), ToOwned::to_owned),
         issuer: text("issuer").ok_or_else(|| wrong("issuer"))?,
+        owner,
         subject,
         audiences: audiences.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
     })
@@ -373,6 +423,7 @@ mod tests {
             issuer: issuer.to_owned(),
             subject: Some(subject.to_owned()),
             audiences: vec![audience.to_owned()],
+            owner: Owner::default(),
         }
     }
 
@@ -467,6 +518,71 @@ mod tests {
         ] {
             let found = only(&presented(GITHUB, classic), configured(GITHUB, classic, audience));
             assert_eq!(found, ("audience", kind.to_owned()));
+        }
+    }
+
+    #[test]
+    fn each_of_gitlabs_components_is_named() {
+        for (job, credential, kind) in [
+            (
+                "project_path:g/p:ref_type:branch:ref:main:deployment_tier:production",
+                "project_path:g/p:ref_type:branch:ref:main:deployment_tier:staging",
+                "another deployment tier",
+            ),
+            (
+                "project_path:g/p:environment_protected:true:deployment_tier:production",
+                "project_path:g/p:environment_protected:false:deployment_tier:staging",
+                "a protected and an unprotected environment; another deployment tier",
+            ),
+            (
+                "project_id:1:ref:main:ref_protected:true",
+                "project_id:1:ref:main:ref_protected:false",
+                "a protected and an unprotected branch or tag",
+            ),
+            ("project_path:g/p:environment:a", "project_path:g/p:environment:b", "another environment"),
+            (
+                "project_path:g/p:ref_type:branch:ref:main:ref_protected:true",
+                "project_path:g/p:ref_type:branch:ref:main",
+                "the job's subject has the components project_path, ref_type, ref, ref_protected; the credential's has \
+                 project_path, ref_type, ref",
+            ),
+            (
+                "project_path:g/p:ref_type:branch:ref:main",
+                "project_id:1:ref_type:branch:ref:main",
+                "the job's subject has the components project_path, ref_type, ref; the credential's has project_id, ref_type, \
+                 ref",
+            ),
+        ] {
+            let found = only(&presented(GITHUB, job), configured(GITHUB, credential, EXCHANGE));
+            assert_eq!(found, ("subject", kind.to_owned()), "{job} {credential}");
+        }
+        let word = || std::iter::repeat_with(fastrand::lowercase).take(8).collect::<String>();
+        for _ in 0..500 {
+            let (project, branch, tag) = (format!("{}/{}", word(), word()), word(), word());
+            let right = [
+                ("ref_type", "branch"),
+                ("ref", &branch),
+                ("ref_protected", "true"),
+                ("environment_protected", "true"),
+                ("deployment_tier", "production"),
+            ];
+            let subject = |pairs: &[(&str, &str)]| {
+                let parts = pairs.iter().map(|(name, value)| format!(":{name}:{value}"));
+                format!("project_path:{project}{}", parts.collect::<String>())
+            };
+            let at = fastrand::usize(..right.len());
+            let (value, kind) = [
+                ("tag", "a branch and a tag"),
+                (tag.as_str(), "another branch or tag"),
+                ("false", "a protected and an unprotected branch or tag"),
+                ("false", "a protected and an unprotected environment"),
+                ("staging", "another deployment tier"),
+            ][at];
+            let mut wrong = right;
+            wrong[at].1 = value;
+            let found =
+                only(&presented(GITHUB, &subject(&right)), configured(GITHUB, &subject(&wrong), EXCHANGE));
+            assert_eq!(found, ("subject", kind.to_owned()), "{wrong:?}");
         }
     }
 
@@ -603,6 +719,10 @@ mod tests {
         let arm = r#"{"value":[{"name":"one","properties":{"issuer":"i","subject":"s","audiences":["a"]}}]}"#;
         let expected = vec![configured("i", "s", "a")];
         assert_eq!(read(az).unwrap(), expected);
+        let ours = r#"[{"name":"one","issuer":"i","subject":"s","audiences":["a"],"identity":"d","resourceGroup":"g","clientId":"c"}]"#;
+        let some = |text: &str| Some(text.to_owned());
+        let owner = Owner { identity: some("d"), resource_group: some("g"), client_id: some("c") };
+        assert_eq!(read(ours).unwrap(), [Credential { owner, ..configured("i", "s", "a") }]);
         assert_eq!(read(arm).unwrap(), expected);
         assert_eq!(read(r#"{"name":"one","issuer":"i","subject":"s","audiences":["a"]}"#).unwrap(), expected);
         let flexible = r#"[{"name":"f","issuer":"i","subject":null,"audiences":["a"],"claimsMatchingExpression":{"value":"x"}}]"#;

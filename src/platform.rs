@@ -334,13 +334,9 @@ impl Error {
                 "log in earlier in the job, or ask the platform for a token that lives longer (GitLab: the job's `timeout:`); \
                  check this machine's clock",
             ),
-            Self::Http { source: http::Error::NoRoots { .. }, .. } => {
-                Hints::one("unset the variable to use the system's certificates")
-            }
-            Self::Http { source: http::Error::Certificate { .. }, .. } => Hints::one(http::CERTIFICATE_HINT),
-            Self::Http { .. } => Hints::one(
+            Self::Http { source, .. } => Hints::one(source.hint().unwrap_or(
                 "check that this machine reaches the platform: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA (SSL_CERT_FILE)",
-            ),
+            )),
             Self::Refused { issuer, status, message, .. } => refused(issuer, *status, message),
             Self::Contradiction(_) | Self::Variable { .. } | Self::Answer { .. } | Self::Mask(_) => {
                 Hints::none()
@@ -559,6 +555,12 @@ impl Platform {
             Self::AzureDevOps(_) => vec![names::azure_devops::ACCESS_TOKEN],
             Self::Buildkite(_) => vec![names::buildkite::AGENT_ACCESS_TOKEN],
             Self::CircleCi(_) => vec![names::circleci::OIDC_TOKEN_V2, names::circleci::OIDC_TOKEN],
+            // a step before may have left one
+            Self::Codefresh(_) => vec![
+                names::codefresh::OIDC_REQUEST_URL,
+                names::codefresh::OIDC_REQUEST_TOKEN,
+                names::codefresh::ID_TOKEN,
+            ],
             Self::Stored(Stored::File(_)) | Self::IdentityBinding(_) => {
                 vec![names::azure::FEDERATED_TOKEN_FILE]
             }
@@ -681,7 +683,7 @@ impl Platform {
 fn masked(ui: &Ui, token: &Secret, place: &str) -> Result<Assertion, Error> {
     let token = Secret::new(token.expose().trim().to_owned());
     if !token.expose().is_empty() {
-        ui.mask(&token).map_err(Error::Mask)?;
+        ui.mask(&[&token]).map_err(Error::Mask)?;
     }
     Assertion::parse(&token).map_err(|malformed| Error::Malformed { place: place.to_owned(), malformed })
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock;
+
 /// First step of the exponential backoff. (Half of it lets a crowd in less well, by more calls: docs/benchmarks.md.)
 const BASE: Duration = Duration::from_secs(1);
 /// No single wait of our own choice is longer.
@@ -54,7 +56,7 @@ pub fn propagation_wait(tries: u32) -> Duration {
 /// Reads a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3) against the same answer's `Date`.
 pub fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds.min(clock::LAST)));
     }
     let until = httpdate::parse_http_date(value.trim()).ok()?;
     let now = date.and_then(|date| httpdate::parse_http_date(date).ok())?;
@@ -84,6 +86,7 @@ mod tests {
     #[test]
     fn retry_after_forms() {
         assert_eq!(retry_after("120", None), Some(Duration::from_mins(2)));
+        assert_eq!(retry_after("18446744073709551615", None), Some(Duration::from_secs(clock::LAST)));
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", Some(date)), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:00 GMT", Some(date)), Some(Duration::ZERO));

@@ -5,7 +5,8 @@ use std::{
     ffi::OsString,
     fs,
     future::Future,
-    io::Read,
+    io::{self, Read},
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
@@ -40,8 +41,7 @@ use crate::{
     trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
-use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser, ValueEnum};
 
 /// Runs a command line in an environment and says how it ended.
 pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
@@ -51,7 +51,11 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         Err(error) => return usage(&error, arguments, env),
     };
     let mask_stream = match &args.command {
-        Command::Login(login) if writes_commands(config::output(login.output, env)) => MaskStream::Stdout,
+        Command::Login(login)
+            if writes_commands(config::output(login.output, env)) && !stdout_is_discarded() =>
+        {
+            MaskStream::Stdout
+        }
         _ => MaskStream::Stderr,
     };
     let asked = env.get(names::github::RUNNER_DEBUG) == Some("1")
@@ -63,34 +67,39 @@ pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
         mask_stream,
         stamped: matches!(args.command, Command::Keep(_)),
     });
-    let outcome = runtime().map(|runtime| {
-        runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui)))
-    });
-    match outcome {
-        Ok(Ok(code)) => ExitCode::from(code),
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let runtime = runtime()?;
+        Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(run(&args.command, env, &ui))))
+    }));
+    // a command that could not be run is no login that failed
+    let mut is_login = matches!(args.command, Command::Login(_) | Command::Exec(_) | Command::Token(_));
+    let (code, annotation, rendered) = match outcome {
+        Ok(Ok(Ok(code))) => return ExitCode::from(code),
+        Ok(Ok(Err(error))) => {
+            is_login &= !matches!(error, Error::Command { .. });
+            (error.exit_code(), error.annotation(), error.render())
+        }
+        // what happened has been said; that the login failed has not
+        Err(_) => {
+            let fact = "this is a bug in azfed".to_owned();
+            (101, vec![fact], "azfed: error: this is a bug in azfed\n".to_owned())
+        }
         Ok(Err(error)) => {
-            let code = error.exit_code();
-            let rendered = error.render();
-            ui.error(&error.to_string(), &rendered);
-            if let Command::Login(login) = &args.command {
-                let output = config::output(login.output, env);
-                if output == Output::Github
-                    && let Err(error) = github::summarise(env, &github::failure_summary(&rendered))
-                {
-                    ui.debug(&format!("the job's summary could not be written: {error}"));
-                }
-                sink::write_failure(output, code);
-            }
-            ExitCode::from(code)
+            let error: io::Error = error;
+            let fact = format!("the event loop could not be started: {}", text::one_line(&error.to_string()));
+            let rendered = format!("azfed: error: {fact}\n");
+            (1, vec![fact], rendered)
         }
-        Err(error) => {
-            ui.error(
-                &error.to_string(),
-                &format!("azfed: error: {}\n", text::one_line(&format!("{error:#}"))),
-            );
-            ExitCode::from(1)
-        }
+    };
+    // what `eval` reads comes first: whatever becomes of the message, the job must not go on
+    if let Command::Login(login) = &args.command {
+        sink::write_failure(config::output(login.output, env), code);
     }
+    ui.error(&annotation, &rendered);
+    if is_login {
+        sink::summarise(&github::failure_summary(&rendered), env, &ui);
+    }
+    ExitCode::from(code)
 }
 
 /// No other process of this user may look into this one's memory or environment, and a crash leaves no core file
@@ -102,6 +111,25 @@ fn hide_memory() {
         // a kernel that does not know this has nothing better
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
+}
+
+/// Whether stdout leads nowhere, `/dev/null` or closed, which the standard library makes the same: a mask command must go
+/// where a runner reads it.
+fn stdout_is_discarded() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::{
+            fd::AsFd,
+            unix::fs::{FileTypeExt, MetadataExt},
+        };
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(fs::File::from);
+        let (stdout, null) = (stdout.and_then(|stdout| stdout.metadata()), fs::metadata("/dev/null"));
+        stdout.is_ok_and(|stdout| {
+            stdout.file_type().is_char_device() && null.is_ok_and(|null| null.rdev() == stdout.rdev())
+        })
+    }
+    #[cfg(not(unix))]
+    false
 }
 
 /// Whether stdout is read by the runner, and by nobody else.
@@ -116,6 +144,9 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if let Some(output) = form_of_failed_login(arguments, env) {
+        sink::write_failure(output, 2);
+    }
     let rendered = error.render().to_string();
     let lines = rendered.lines().map(|line| {
         let indent = if line.starts_with(' ') { "  " } else { "" };
@@ -129,28 +160,47 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         mask_stream: MaskStream::Stderr,
         stamped: false,
     };
-    ui.error(rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: "), &rendered);
-    let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
-    let is_login = words.iter().find(|word| !word.starts_with('-')) == Some(&"login");
-    let named = words.iter().any(|word| word.starts_with("--output"));
-    if is_login && !named {
-        sink::write_failure(config::output(Output::Auto, env), 2);
-    }
+    let fact = rendered.lines().next().unwrap_or_default().trim_start_matches("azfed: error: ");
+    ui.error(&[text::one_line(fact)], &rendered);
     ExitCode::from(2)
 }
 
+/// The form that the output of a login should have had whose command line is wrong; nothing where it is another command's.
+/// A command that is none, and a form that is none, may be what a login was meant to be.
+fn form_of_failed_login(arguments: &[OsString], env: &Env) -> Option<Output> {
+    let words: Vec<_> = arguments.iter().skip(1).map(|argument| argument.to_string_lossy()).collect();
+    let mut words: Vec<&str> = words.iter().map(AsRef::as_ref).take_while(|word| *word != "--").collect();
+    let command = Args::command();
+    let commands = command.get_subcommands().map(clap::Command::get_name);
+    let is_value = |position: usize| position > 0 && words[position - 1] == "--output";
+    let position = |name| (0..words.len()).find(|position| words[*position] == name && !is_value(*position));
+    let named = commands.filter_map(position).min();
+    if words.is_empty() || named.is_some_and(|named| words[named] != "login") {
+        return None;
+    }
+    // a flag without its value
+    words.push("");
+    let mut forms = words.windows(2).filter_map(|pair| match pair[0].strip_prefix("--output")? {
+        "" => Some(pair[1]),
+        value => value.strip_prefix('='),
+    });
+    let form = match (forms.next(), forms.next()) {
+        (None, _) => Output::Auto,
+        (Some(form), None) => Output::from_str(form, false).unwrap_or(Output::Sh),
+        (Some(_), Some(_)) => Output::Sh,
+    };
+    Some(config::output(form, env))
+}
+
 /// One thread: there is nothing to do in parallel but waiting.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the event loop could not be started")
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Runs a command; the exit code is the child's, where there is one.
 async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     match command {
-        Command::Login(args) => interruptible(login(args, env, ui)).await?,
+        Command::Login(args) => Box::pin(interruptible(login(args, env, ui))).await?,
         Command::Exec(args) => return exec(args, env, ui).await,
         Command::Token(args) => interruptible(token(args, env, ui)).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
@@ -247,10 +297,11 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     directory.write(&plan.files)?;
     let facts = Facts { login: &login, granted: &granted, directory: directory.path() };
     let process = keeper.as_ref().map(|keeper| keeper.pid);
+    sink::write(&plan, &facts, env)?;
+    // the last word: a login that is killed before it has told anybody is not renewed
     if let Some(keeper) = keeper {
         keeper.stay().await?;
     }
-    sink::write(&plan, &facts, env)?;
     if login.output == Output::Github
         && let Err(error) = github::summarise(env, &github::success_summary(&facts))
     {
@@ -419,6 +470,7 @@ async fn keep(args: &KeepArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     let endpoints =
         if args.endpoints { Some(Endpoints::open().await.map_err(Error::Endpoints)?) } else { None };
     if !keeper::answer(endpoints.as_ref().map(Endpoints::address))? {
+        keeper::give_up(&kept);
         return Ok(());
     }
     let allowed = args.allowed.clone();
@@ -490,10 +542,8 @@ async fn exec(args: &ExecArgs, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
 /// Hides what opens the endpoints in the job's log.
 fn mask_keys(address: &Address, ui: &Ui) -> Result<(), Error> {
     let keys = address.keys();
-    for key in [&keys.identity, &keys.oidc, &keys.path] {
-        ui.mask(key).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
-    }
-    Ok(())
+    ui.mask(&[&keys.identity, &keys.oidc, &keys.path])
+        .map_err(|error| Error::Platform(platform::Error::Mask(error)))
 }
 
 async fn token(args: &TokenArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
@@ -578,6 +628,10 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,
     };
     sink::stdout(&trust.render(form)?)?;
+    // what is redirected, or piped into a shell, hides its comments
+    for note in trust.notes(form) {
+        ui.info(&note);
+    }
     Ok(0)
 }
 
@@ -633,27 +687,42 @@ async fn apply_trust(args: &ApplyTrust, env: &Env, ui: &Rc<Ui>) -> Result<u8, Er
             .parse()
             .map_err(|invalid| config::Error::Variable { variable: "--resource-manager", invalid })?,
     };
-    let wanted = apply::Wanted {
-        subscription: args.subscription_id.clone(),
-        resource_group: args.resource_group.clone(),
-        identity: args.identity.clone(),
-        location: args.location.clone(),
-        credentials: read_credentials(&args.file)?,
-        role: args.role.clone().zip(args.scope.clone()),
-    };
-    let token = apply::operators_token(resource.resource()).await?;
-    ui.mask(&token).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
+    let identities = apply::by_identity(
+        args.identity.as_deref(),
+        args.resource_group.as_deref(),
+        read_credentials(&args.file)?,
+    )?;
+    if args.role.is_some() && identities.len() > 1 {
+        return Err(apply::Error::RoleForSeveral(identities.len()).into());
+    }
+    let token = apply::operators_token(resource.resource(), args.timeout).await?;
+    ui.mask(&[&token]).map_err(|error| Error::Platform(platform::Error::Mask(error)))?;
     let http = Http::new(env, [&base])?;
-    let manager = apply::ResourceManager::new(base, &http, token, ui)?;
-    let plan = manager.plan(&wanted).await?;
-    sink::stdout(&(plan.lines().join("\n") + "\n"))?;
-    if !args.yes && !plan.is_done() {
+    let manager = apply::ResourceManager::new(base, &http, token, args.timeout, ui)?;
+    // every plan before the first write: what cannot be done changes nothing
+    let mut plans = Vec::new();
+    for (identity, resource_group, credentials) in identities {
+        let wanted = apply::Wanted {
+            subscription: args.subscription_id.clone(),
+            resource_group,
+            identity,
+            location: args.location.clone(),
+            credentials,
+            role: args.role.clone().zip(args.scope.clone()),
+        };
+        plans.push((manager.plan(&wanted).await?, wanted));
+    }
+    let lines: Vec<&str> = plans.iter().flat_map(|(plan, _)| plan.lines()).map(String::as_str).collect();
+    sink::stdout(&(lines.join("\n") + "\n"))?;
+    if !args.yes && plans.iter().any(|(plan, _)| !plan.is_done()) {
         ui.info("nothing was changed: say `--yes` to go on");
         return Ok(0);
     }
-    let ids = manager.apply(plan).await?;
-    let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
-    sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    for (plan, wanted) in plans {
+        let ids = manager.apply(plan, &wanted).await?;
+        let proof = apply::proof(&ids, &wanted.subscription, &wanted.credentials);
+        sink::stdout(&format!("\n{}\n", proof.join("\n")))?;
+    }
     Ok(0)
 }
 
@@ -670,6 +739,12 @@ fn logout(env: &Env, ui: &Ui) -> Result<(), Error> {
                 "the process that kept this login fresh had ended before; the end of its log: {last_words}"
             ));
         }
+        if removed.still_there {
+            ui.warning(
+                "a process still holds the lock of this login's background process, and did not end: nothing is on disk any \
+                 more, but it may have a token in memory",
+            );
+        }
     }
     Ok(())
 }
@@ -679,10 +754,8 @@ fn say_asked_for(who: &str, asked_for: &[(String, u64)], env: &Env, ui: &Ui) {
     for (resource, times) in asked_for {
         ui.info(&format!("{who} asked for {resource}: {times}"));
     }
-    if !asked_for.is_empty()
-        && let Err(error) = github::summarise(env, &github::asked_for_summary(who, asked_for))
-    {
-        ui.debug(&format!("the job's summary could not be written: {error}"));
+    if !asked_for.is_empty() {
+        sink::summarise(&github::asked_for_summary(who, asked_for), env, ui);
     }
 }
 

@@ -14,7 +14,8 @@ use crate::{
     error::Hints,
     export::{Granted, Plan, Variable},
     secret::Secret,
-    ui,
+    state,
+    ui::{self, Runner, Ui},
 };
 
 /// Why the login could not be handed over.
@@ -103,6 +104,32 @@ pub fn write_failure(output: Output, exit_code: u8) {
     };
     // the exit code says it too
     let _ = stdout(&text);
+}
+
+/// Puts Markdown onto the job's page, where the platform has one: GitHub's summary, Azure DevOps' run. A summary that
+/// cannot be written is no failure.
+pub fn summarise(markdown: &str, env: &Env, ui: &Ui) {
+    let written = match ui.runner {
+        Runner::AzureDevOps => azure_devops_summary(markdown, env).map(|path| ui.upload_summary(&path)),
+        Runner::GitHub | Runner::Silent => github::summarise(env, markdown),
+    };
+    if let Err(error) = written {
+        ui.debug(&format!("the job's summary could not be written: {error}"));
+    }
+}
+
+/// A file in the agent's temp, which the agent reads after this process has gone, perhaps as another user, and removes
+/// when the job ends.
+fn azure_devops_summary(markdown: &str, env: &Env) -> io::Result<String> {
+    let temp = std::path::absolute(state::temp(env))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("azfed-summary-").suffix(".md").rand_bytes(12);
+    #[cfg(unix)]
+    builder.permissions(<std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644));
+    let mut file = builder.tempfile_in(temp)?;
+    file.write_all(markdown.as_bytes())?;
+    let (_, path) = file.keep().map_err(|error| error.error)?;
+    path.into_os_string().into_string().map_err(|_| io::Error::other("its path is not UTF-8"))
 }
 
 /// One write, then flushed.

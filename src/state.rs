@@ -1,21 +1,28 @@
 //! A login's directory: made in the job's temp, 0700, found again by `logout`.
 
+mod inside;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use self::inside::Inside;
 use crate::{
-    clock,
+    clock::{self, Moment},
     config::Identity,
     env::{Env, names},
     error::Hints,
     export::LoginFile,
-    platform, text,
+    keeper::owner::Owner,
+    platform,
+    secret::Secret,
+    text,
     ui::Runner,
 };
 
@@ -27,12 +34,18 @@ const MANIFEST: &str = "login.json";
 const KEEPER: &str = "keeper";
 /// What it says.
 const LOG: &str = "log";
-/// What it holds while it lives.
-const LOCK: &str = "lock";
-/// Its process id.
-const PID: &str = "pid";
+/// What it holds while it lives. In it stands which process that is.
+const LOCK: &str = "keeper/lock";
+/// Its process id, for people.
+const PID: &str = "keeper/pid";
 /// Which resources its endpoints were asked for.
-const ASKED_FOR: &str = "asked-for.json";
+const ASKED_FOR: &str = "keeper/asked-for.json";
+/// What it is given to write its last words and go.
+const TERM_PATIENCE: Duration = Duration::from_secs(3);
+/// A process that was killed is gone as soon as the kernel comes to it.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
+/// In this time one that was not told to go sees that its directory is no more.
+const GONE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Why files could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -238,6 +251,7 @@ pub fn last_log_line(directory: &str) -> Option<String> {
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
+    inside: Inside,
     _lock: File,
 }
 
@@ -249,17 +263,15 @@ impl Kept {
             return Err(Error::NotALogin { variable: "the orders", directory: path });
         }
         let failed = |reason| Error::File { name: LOCK.to_owned(), reason };
-        let keeper = path.join(KEEPER);
-        make_directory(&keeper).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let lock = options.open(keeper.join(LOCK)).map_err(failed)?;
+        make_directory(&path.join(KEEPER)).map_err(failed)?;
+        let inside = Inside::open(&path).map_err(failed)?;
+        let mut lock = inside.create(LOCK).map_err(failed)?;
         lock.try_lock().map_err(|error| failed(error.into()))?;
+        let holder = serde_json::to_vec(&Owner::own()).map_err(|error| failed(error.into()))?;
+        lock.set_len(0).and_then(|()| lock.write_all(&holder)).map_err(failed)?;
         let pid = std::process::id().to_string();
-        replace(&keeper.join(PID), pid.as_bytes()).map_err(failed)?;
-        Ok(Self { path, _lock: lock })
+        inside.replace(PID, pid.as_bytes()).map_err(failed)?;
+        Ok(Self { path, inside, _lock: lock })
     }
 
     /// Whether the login is still there.
@@ -268,19 +280,14 @@ impl Kept {
     }
 
     /// Puts new content in the place of a file that is there; one that is not, or of which `rewrite` makes nothing, is
-    /// left alone.
-    pub fn rewrite(
-        &self,
-        name: &str,
-        rewrite: impl FnOnce(&str) -> Option<crate::secret::Secret>,
-    ) -> io::Result<()> {
-        let path = self.path.join(name);
-        let old = match fs::read_to_string(&path) {
-            Ok(old) => crate::secret::Secret::new(old),
+    /// left alone. No link is followed, in the file's own place or on the way to it.
+    pub fn rewrite(&self, name: &str, rewrite: impl FnOnce(&str) -> Option<Secret>) -> io::Result<()> {
+        let old = match self.inside.read(name) {
+            Ok(old) => Secret::new(old),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        rewrite(old.expose()).map_or(Ok(()), |new| replace(&path, new.expose().as_bytes()))
+        rewrite(old.expose()).map_or(Ok(()), |new| self.inside.replace(name, new.expose().as_bytes()))
     }
 
     /// Removes the login: the job has ended without it.
@@ -290,45 +297,63 @@ impl Kept {
 
     /// Writes down for `logout` which resources were asked for, and how often.
     pub fn note_asked_for(&self, asked_for: &[(String, u64)]) -> io::Result<()> {
-        replace(&self.path.join(KEEPER).join(ASKED_FOR), &serde_json::to_vec(asked_for)?)
+        self.inside.replace(ASKED_FOR, &serde_json::to_vec(asked_for)?)
     }
 }
 
-/// Ends the background process of a login, if it has one that lives, and waits until it has gone.
-///
-/// The process id is the lock's holder's: it wrote it while it held the lock.
-fn end_keeper(directory: &Path) -> Keeping {
-    let keeper = directory.join(KEEPER);
-    let Ok(lock) = OpenOptions::new().write(true).open(keeper.join(LOCK)) else { return Keeping::Never };
-    if lock.try_lock().is_ok() {
-        return Keeping::EndedBefore;
+/// The background process of a login, as `logout` sees it.
+struct Watched {
+    /// What it holds while it lives.
+    lock: File,
+    /// Which process that is, by its own word.
+    holder: Option<Owner>,
+}
+
+impl Watched {
+    fn find(inside: &Inside) -> Option<Self> {
+        let lock = inside.write(LOCK).ok()?;
+        let holder = inside.read(LOCK).ok().and_then(|holder| serde_json::from_str(&holder).ok());
+        Some(Self { lock, holder })
     }
-    #[cfg(unix)]
-    {
-        use rustix::process::{Pid, Signal, kill_process};
-        let pid = fs::read_to_string(keeper.join(PID)).ok().and_then(|pid| pid.parse::<i32>().ok());
-        let pid = pid.filter(|pid| *pid > 1 && u32::try_from(*pid) != Ok(std::process::id()));
-        for (signal, rounds) in [(Signal::TERM, 300), (Signal::KILL, 100)] {
-            if let Some(pid) = pid.and_then(Pid::from_raw) {
-                let _ = kill_process(pid, signal);
+
+    fn has_ended(&self) -> bool {
+        self.lock.try_lock().is_ok()
+    }
+
+    /// Whether it has let go of the lock, and has then gone, in this time.
+    fn ends_within(&self, patience: Duration) -> bool {
+        let since = Moment::now();
+        let is_gone = || self.has_ended() && !self.holder.is_some_and(|holder| holder.is_alive());
+        loop {
+            if is_gone() {
+                return true;
             }
-            for _ in 0..rounds {
-                if lock.try_lock().is_ok() {
-                    return Keeping::Ended;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(10));
+            if since.elapsed() >= patience {
+                return false;
             }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
-    Keeping::Ended
-}
 
-/// Whether a login was kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keeping {
-    Never,
-    Ended,
-    EndedBefore,
+    /// Ends it by signals. They go to the process that took the lock, and to no later one of its number.
+    fn end(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use rustix::process::{Pid, Signal, kill_process};
+            let own = std::process::id();
+            let holder = self.holder.filter(|holder| holder.pid > 1 && holder.pid != own);
+            for (signal, patience) in [(Signal::TERM, TERM_PATIENCE), (Signal::KILL, KILL_PATIENCE)] {
+                let Some(holder) = holder.filter(Owner::is_alive) else { break };
+                if let Some(pid) = i32::try_from(holder.pid).ok().and_then(Pid::from_raw) {
+                    let _ = kill_process(pid, signal);
+                }
+                if self.ends_within(patience) {
+                    return true;
+                }
+            }
+        }
+        self.has_ended()
+    }
 }
 
 /// What was removed.
@@ -340,6 +365,8 @@ pub struct Removed {
     pub asked_for: Vec<(String, u64)>,
     /// The last words of a background process that had ended before.
     pub ended_before: Option<String>,
+    /// Whether its background process has not ended.
+    pub still_there: bool,
 }
 
 /// Under another name first: there no other process puts a file into it meanwhile.
@@ -367,14 +394,19 @@ pub fn is_ours(path: &str) -> bool {
 }
 
 fn remove_one(directory: &Path) -> Result<Removed, Error> {
-    let keeping = end_keeper(directory);
-    let asked_for = fs::read(directory.join(KEEPER).join(ASKED_FOR)).ok();
-    let asked_for = asked_for.and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
-    let ended_before = (keeping == Keeping::EndedBefore).then(|| {
+    let failed = |reason| Error::Remove { directory: directory.to_owned(), reason };
+    let inside = Inside::open(directory).map_err(failed)?;
+    let keeper = Watched::find(&inside);
+    let ended_before = keeper.as_ref().is_some_and(Watched::has_ended).then(|| {
         last_log_line(&directory.to_string_lossy()).unwrap_or_else(|| "no word in its log".to_owned())
     });
-    remove_whole(directory).map_err(|reason| Error::Remove { directory: directory.to_owned(), reason })?;
-    Ok(Removed { directory: directory.to_owned(), asked_for, ended_before })
+    let keeper = keeper.filter(|keeper| ended_before.is_none() && !keeper.end());
+    let asked_for = inside.read(ASKED_FOR).ok();
+    let asked_for = asked_for.and_then(|content| serde_json::from_str(&content).ok()).unwrap_or_default();
+    remove_whole(directory).map_err(failed)?;
+    // one that could not be told sees it by itself
+    let still_there = keeper.is_some_and(|keeper| !keeper.ends_within(GONE_PATIENCE));
+    Ok(Removed { directory: directory.to_owned(), asked_for, ended_before, still_there })
 }
 
 /// Removes what this job's logins made, and says which directories those were.
@@ -459,7 +491,6 @@ pub fn append(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     fn identity() -> Identity {
         Identity {

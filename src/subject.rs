@@ -57,14 +57,109 @@ pub fn github(repository: &Repository, context: &Context, workflow: Option<&str>
     format!("repo:{repository}:{context}{workflow}")
 }
 
-/// The subject of a GitLab job; there is none for environments and pull requests.
+/// The subject of a GitLab job where nobody has set anything; there is none for environments and pull requests.
 pub fn gitlab(project: &str, context: &Context) -> Option<String> {
-    let (kind, name) = match context {
-        Context::Branch(name) => ("branch", name),
-        Context::Tag(name) => ("tag", name),
-        Context::Environment(_) | Context::PullRequest => return None,
+    gitlab_with(project, Some(context), &Components::default()).map(|(subject, _)| subject)
+}
+
+/// What a GitLab project has in its subjects beside project and ref (`ci_id_token_sub_claim_components`; all but the
+/// first three since GitLab 18.7). The setting is the project's: each of its jobs has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Components {
+    /// The project's id in place of its path, which a rename may give to somebody else.
+    pub project_id: Option<u64>,
+    /// That branch or tag is protected.
+    pub ref_protected: bool,
+    /// That the environment is protected.
+    pub environment_protected: bool,
+    /// The environment's deployment tier.
+    pub deployment_tier: Option<String>,
+}
+
+/// What GitLab has in subjects where nobody has set anything.
+pub const GITLAB_DEFAULT: [&str; 3] = ["project_path", "ref_type", "ref"];
+/// What it can have.
+const GITLAB_COMPONENTS: [&str; 8] = [
+    "project_path",
+    "project_id",
+    "ref_type",
+    "ref",
+    "ref_protected",
+    "environment_protected",
+    "deployment_tier",
+    "environment",
+];
+
+/// The subject of a GitLab job whose project has these components, and their names in its order. Without a context it is
+/// any branch and tag; there is none for environments and pull requests.
+pub fn gitlab_with(
+    project: &str,
+    context: Option<&Context>,
+    components: &Components,
+) -> Option<(String, Vec<&'static str>)> {
+    let mut pairs = vec![match components.project_id {
+        Some(id) => ("project_id", id.to_string()),
+        None => ("project_path", project.to_owned()),
+    }];
+    match context {
+        Some(Context::Branch(name)) => {
+            pairs.extend([("ref_type", "branch".to_owned()), ("ref", name.clone())]);
+        }
+        Some(Context::Tag(name)) => pairs.extend([("ref_type", "tag".to_owned()), ("ref", name.clone())]),
+        Some(Context::Environment(_) | Context::PullRequest) => return None,
+        None => {}
+    }
+    let is_true = |name, wanted: bool| wanted.then(|| (name, "true".to_owned()));
+    pairs.extend(is_true("ref_protected", components.ref_protected));
+    pairs.extend(is_true("environment_protected", components.environment_protected));
+    pairs.extend(components.deployment_tier.clone().map(|tier| ("deployment_tier", tier)));
+    let names = pairs.iter().map(|(name, _)| *name).collect();
+    let parts: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+    Some((parts.join(":"), names))
+}
+
+/// The components of a GitLab subject, in its order. No value has a colon: git takes none in a ref, GitLab none in a path.
+pub fn gitlab_components(subject: &str) -> Option<Vec<(&str, &str)>> {
+    if !subject.starts_with("project_path:") && !subject.starts_with("project_id:") {
+        return None;
+    }
+    let parts: Vec<&str> = subject.split(':').collect();
+    let pairs: Vec<(&str, &str)> = parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let is_known = |(name, value): &(&str, &str)| GITLAB_COMPONENTS.contains(name) && !value.is_empty();
+    (parts.len().is_multiple_of(2) && pairs.iter().all(is_known)).then_some(pairs)
+}
+
+fn gitlab_words(subject: &str) -> Option<String> {
+    let components = gitlab_components(subject)?;
+    let of = |wanted: &str| components.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    let project = match (of("project_path"), of("project_id")) {
+        (Some(path), _) if path.contains('/') => format!("GitLab project {path}"),
+        (None, Some(id)) => format!("the GitLab project with id {id}"),
+        _ => return None,
     };
-    Some(format!("project_path:{project}:ref_type:{kind}:ref:{name}"))
+    let protected = match of("ref_protected") {
+        Some("true") => "protected ",
+        Some("false") => "unprotected ",
+        _ => "",
+    };
+    let context = match (of("ref_type"), of("ref")) {
+        (Some(kind), Some(name)) => format!(" of {protected}{kind} `{name}`"),
+        (None, Some(name)) => format!(" of {protected}branch or tag `{name}`"),
+        (Some(kind), None) => format!(" of any {protected}{kind}"),
+        (None, None) if protected.is_empty() => String::new(),
+        (None, None) => format!(" of any {protected}branch or tag"),
+    };
+    let which = match of("environment_protected") {
+        Some("true") => "a protected environment",
+        Some("false") => "an unprotected environment",
+        _ => "an environment",
+    };
+    let tier = of("deployment_tier").map_or_else(String::new, |tier| format!(" of tier `{tier}`"));
+    let name = of("environment").map_or_else(String::new, |name| format!(" named `{name}`"));
+    let is_deployment = of("environment_protected").or(of("deployment_tier")).or(of("environment")).is_some();
+    let deployment =
+        if is_deployment { format!(", deploying to {which}{name}{tier}") } else { String::new() };
+    Some(format!("a job{context} in {project}{deployment}"))
 }
 
 /// The subject of an Azure DevOps service connection, older issuer.
@@ -178,15 +273,8 @@ pub fn words(issuer: &str, subject: &str) -> Option<String> {
     if let Some(words) = elsewhere(subject) {
         return Some(words);
     }
-    if let Some(rest) = subject.strip_prefix("project_path:") {
-        let (project, rest) = rest.split_once(":ref_type:")?;
-        let (kind, name) = rest.split_once(":ref:")?;
-        return Some(format!("a job of {kind} `{name}` in GitLab project {project}"));
-    }
-    if let Some(rest) = subject.strip_prefix("project_id:") {
-        let (id, rest) = rest.split_once(":ref_type:")?;
-        let (kind, name) = rest.split_once(":ref:")?;
-        return Some(format!("a job of {kind} `{name}` in the GitLab project with id {id}"));
+    if subject.starts_with("project_path:") || subject.starts_with("project_id:") {
+        return gitlab_words(subject);
     }
     if let Some(rest) = subject.strip_prefix("sc://") {
         let (organization, rest) = rest.split_once('/')?;
@@ -399,6 +487,76 @@ mod tests {
         ] {
             assert_eq!(made, subject);
             assert_eq!(words("https://i", subject).as_deref(), Some(said));
+        }
+    }
+
+    #[test]
+    fn gitlabs_components_both_ways() {
+        let tier = |tier: &str| Some(tier.to_owned());
+        let (branch, tag) = (Context::Branch("main".to_owned()), Context::Tag("v1".to_owned()));
+        for (context, components, subject, said) in [
+            (
+                Some(&branch),
+                Components {
+                    environment_protected: true,
+                    deployment_tier: tier("production"),
+                    ..Components::default()
+                },
+                "project_path:g/p:ref_type:branch:ref:main:environment_protected:true:deployment_tier:production",
+                "a job of branch `main` in GitLab project g/p, deploying to a protected environment of tier `production`",
+            ),
+            (
+                Some(&tag),
+                Components { ref_protected: true, ..Components::default() },
+                "project_path:g/p:ref_type:tag:ref:v1:ref_protected:true",
+                "a job of protected tag `v1` in GitLab project g/p",
+            ),
+            (
+                None,
+                Components {
+                    project_id: Some(42),
+                    ref_protected: true,
+                    deployment_tier: tier("staging"),
+                    ..Components::default()
+                },
+                "project_id:42:ref_protected:true:deployment_tier:staging",
+                "a job of any protected branch or tag in the GitLab project with id 42, deploying to an environment of tier `staging`",
+            ),
+            (
+                Some(&branch),
+                Components::default(),
+                "project_path:g/p:ref_type:branch:ref:main",
+                "a job of branch `main` in GitLab project g/p",
+            ),
+        ] {
+            let (made, names) = gitlab_with("g/p", context, &components).unwrap();
+            assert_eq!(made, subject);
+            assert_eq!(words("", subject).as_deref(), Some(said));
+            let read: Vec<&str> = gitlab_components(subject).unwrap().iter().map(|(name, _)| *name).collect();
+            assert_eq!(read, names);
+        }
+        assert_eq!(gitlab_with("g/p", Some(&Context::PullRequest), &Components::default()), None);
+        for (subject, said) in [
+            ("project_path:g/p", "a job in GitLab project g/p"),
+            ("project_path:g/p:ref_type:tag", "a job of any tag in GitLab project g/p"),
+            (
+                "project_path:g/p:ref:x:ref_protected:false:environment_protected:false",
+                "a job of unprotected branch or tag `x` in GitLab project g/p, deploying to an unprotected environment",
+            ),
+            (
+                "project_path:g/p:environment:prod",
+                "a job in GitLab project g/p, deploying to an environment named `prod`",
+            ),
+        ] {
+            assert_eq!(words("", subject).as_deref(), Some(said));
+        }
+        for odd in [
+            "project_path:g/p:ref",
+            "project_path:g/p:ref:",
+            "project_path:g/p:a:b",
+            "project_path:g/p:ref:a:b",
+        ] {
+            assert_eq!(words("", odd), None, "{odd}");
         }
     }
 

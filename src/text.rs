@@ -1,5 +1,8 @@
 //! Text that came from outside (claims, server messages, variables) made safe to show in a job's log.
 
+use aws_lc_rs::digest;
+use uuid::{Builder, Uuid};
+
 /// How long a piece of foreign text may be before it is cut.
 const LONGEST: usize = 2000;
 
@@ -16,14 +19,10 @@ pub fn one_line(foreign: &str) -> String {
 
 /// The same, with white space at the ends kept.
 pub fn inert(foreign: &str) -> String {
-    let mut line = String::with_capacity(foreign.len().min(LONGEST));
+    let mut line = String::with_capacity(foreign.len());
     for character in foreign.chars() {
-        if line.len() >= LONGEST {
-            line.push('…');
-            break;
-        }
         match character {
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {}
+            hidden if is_hidden(hidden) => {}
             '\u{2028}' | '\u{2029}' => line.push(' '),
             ':' if line.ends_with(':') && !is_behind_a_word(&line) => line.push_str(" :"),
             '#' if line.ends_with('#') => line.push_str(" #"),
@@ -31,7 +30,43 @@ pub fn inert(foreign: &str) -> String {
             other => line.push(other),
         }
     }
+    let mut line = without_jwts(&line);
+    if line.len() > LONGEST {
+        line.truncate(line.floor_char_boundary(LONGEST));
+        line.push('…');
+    }
     line
+}
+
+/// Foreign words without anything that looks like a JWT, complete or cut short: a server may repeat one that this process
+/// never had in hand.
+fn without_jwts(foreign: &str) -> String {
+    /// `{"` in base64url: how each header begins.
+    const START: &str = "eyJ";
+    /// Fewer characters than the shortest header has.
+    const SHORTEST: usize = 10;
+    let is_part = |character: char| character.is_ascii_alphanumeric() || "-_=".contains(character);
+    let dot = |text: &str| [".", "%2E", "%2e"].into_iter().find(|dot| text.starts_with(dot)).map(str::len);
+    let mut clean = String::with_capacity(foreign.len());
+    let mut rest = foreign;
+    while let Some(start) = rest.find(START) {
+        let (before, found) = rest.split_at(start);
+        clean.push_str(before);
+        let header = found.find(|character| !is_part(character)).unwrap_or(found.len());
+        let mut end = header;
+        while let Some(length) = dot(&found[end..]) {
+            let part = &found[end + length..];
+            let part = part.find(|character| !is_part(character)).unwrap_or(part.len());
+            if part == 0 {
+                break;
+            }
+            end += length + part;
+        }
+        let is_jwt = header >= SHORTEST && end > header;
+        clean.push_str(if is_jwt { "…" } else { &found[..START.len()] });
+        rest = &found[if is_jwt { end } else { START.len() }..];
+    }
+    clean + rest
 }
 
 /// Whether the colon at the end stands behind a letter or digit.
@@ -39,12 +74,54 @@ fn is_behind_a_word(line: &str) -> bool {
     line.strip_suffix(':').is_some_and(|before| before.ends_with(|last: char| last.is_ascii_alphanumeric()))
 }
 
+/// Characters that nobody sees, or that turn the direction of those around them (Unicode 16, `DerivedCoreProperties`,
+/// `Default_Ignorable_Code_Point`; UAX #9, 2).
+pub fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// Whether a character ends a line, moves a cursor, or cannot be seen.
+pub fn is_no_text(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') || is_hidden(character)
+}
+
+/// Whether a runner would take something in this line for a command (see [`one_line`]).
+pub fn has_command(line: &str) -> bool {
+    line.contains("##[") || line.contains("##vso[") || line.trim_start().starts_with("::")
+}
+
+/// Whether a value can be shown as it is, and az takes it as a value: what starts with `-` is an option to it, and what
+/// starts with `@` a file.
+pub fn is_value(value: &str) -> bool {
+    !value.is_empty() && !value.starts_with(['-', '@']) && one_line(value) == value
+}
+
 /// A word that a POSIX shell reads back as exactly `value`.
 ///
 /// Plain words stay as they are; everything else is put in single quotes (POSIX.1-2017, Shell Command Language, 2.2.2).
 pub fn shell_word(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
-    if !value.is_empty() && value.bytes().all(plain) {
+    // zsh takes what starts with `=` for a command's name
+    if !value.is_empty() && !value.starts_with('=') && value.bytes().all(plain) {
         value.to_owned()
     } else {
         format!("'{}'", value.replace('\'', r"'\''"))
@@ -69,9 +146,19 @@ pub fn markdown(foreign: &str) -> String {
     escaped
 }
 
+/// A UUID that is the same for the same name each time, and another one for another (RFC 9562, version 5).
+pub fn name_based_uuid(name: &str) -> Uuid {
+    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(Uuid::NAMESPACE_URL.as_bytes());
+    hash.update(name.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
+    Builder::from_sha1_bytes(bytes).into_uuid()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{markdown, one_line, shell_word};
+    use super::{is_value, markdown, one_line, shell_word};
 
     #[test]
     fn no_runner_command_survives() {
@@ -84,6 +171,8 @@ mod tests {
             "####vso[x]",
             "#\u{200b}#vso[x]",
             "\u{202e}::x",
+            "#\u{61c}#vso[x]",
+            "#\u{fe0f}\u{e0041}#[x]",
             "a\u{2028}::b",
         ] {
             let line = one_line(hostile);
@@ -106,10 +195,44 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_looks_like_a_jwt_survives() {
+        let (header, claims, signature) = ("eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJ4In0", "c2ln-_8");
+        let jwt = format!("{header}.{claims}.{signature}");
+        for (foreign, shown) in [
+            (jwt.clone(), "…"),
+            (format!("token '{jwt}' is bad."), "token '…' is bad."),
+            (format!("client_assertion={jwt}&scope=x"), "client_assertion=…&scope=x"),
+            (format!("{{\"client_assertion\":\"{jwt}\"}}"), "{\"client_assertion\":\"…\"}"),
+            (format!("assertion:{jwt}"), "assertion:…"),
+            (format!("{jwt}.{claims}.{jwt} {jwt}"), "… …"),
+            (format!("{header}.{claims}"), "…"),
+            (format!("{header}%2E{claims}%2e{signature}"), "…"),
+            (format!("ey\u{200b}J{}", &jwt[3..]), "…"),
+        ] {
+            assert_eq!(one_line(&foreign), shown, "{foreign}");
+        }
+        for plain in ["eyJ", "eyJ.x", "eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJSUzI1NiJ9. Then", "keyJhbGci/x.y"] {
+            assert_eq!(one_line(plain), plain);
+        }
+        // not cut in the middle of one, and so shown
+        assert!(!one_line(&format!("{} {jwt}", "x".repeat(1980))).contains("eyJ"));
+    }
+
+    #[test]
     fn shell_words() {
         assert_eq!(shell_word("repo:contoso/infra:environment:prod"), "repo:contoso/infra:environment:prod");
         assert_eq!(shell_word("it's $HOME"), r"'it'\''s $HOME'");
         assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("=ls"), "'=ls'");
+    }
+
+    #[test]
+    fn values_are_no_options_and_no_files() {
+        assert!(is_value("repo:contoso/infra:environment:prod") && is_value("größe"));
+        for wrong in ["", "--help", "@/etc/passwd", " x", "a\nb", "a\u{200b}b", "a\u{202e}b", "##[x]"] {
+            assert!(!is_value(wrong), "{wrong:?}");
+        }
+        assert!(!is_value(&"x".repeat(2001)));
     }
 
     #[test]

@@ -16,8 +16,10 @@ use uuid::Uuid;
 use crate::{
     cli::{AzureDevopsTrust, Form, GithubTrust, GitlabTrust, KubernetesTrust, TrustOptions},
     error::Hints,
+    identifiers,
     identity_map::IdentityMap,
-    subject::{self, Context, Repository},
+    nearest::Owner,
+    subject::{self, Components, Context, Repository},
     text,
 };
 
@@ -47,6 +49,12 @@ pub enum Error {
     /// More than one identity can have.
     #[error("{0} credentials are needed, and an identity can have {MOST}")]
     TooMany(usize),
+    /// More than one Bicep file can reach.
+    #[error("the identities are in several resource groups ({}), and a Bicep file is for one", text::one_line(.0))]
+    SeveralGroups(String),
+    /// Azure DevOps by names alone.
+    #[error("the organisation's id is missing: the issuers of Azure DevOps have it, and not its name")]
+    OrganizationId(Box<NamedConnection>),
     /// A claim that is missing.
     #[error("this job's OIDC token has no {0}")]
     Claim(&'static str),
@@ -60,6 +68,11 @@ impl Error {
                 "use an identity for each environment, or for each few branches; environments need one credential however \
                  many branches deploy to them",
             ),
+            Self::OrganizationId(named) => named.hints(),
+            Self::SeveralGroups(_) => Hints::one(
+                "`--resource-group` is the group of entries that name none; `--as arm` prints one template with a deployment for each group; `--as az` and `terraform` name each \
+                 identity's own",
+            ),
             Self::Part { reason, .. } if *reason == WILDCARD => Hints::one(
                 "name each environment, branch and tag; a GitHub environment covers every branch that may deploy to it",
             ),
@@ -68,8 +81,77 @@ impl Error {
     }
 }
 
+/// A service connection of Azure DevOps, as far as it was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedConnection {
+    organization: Option<String>,
+    project: Option<String>,
+    connection: Option<String>,
+}
+
+impl NamedConnection {
+    /// The commands that learn the ids with az and then print the credentials (Azure DevOps REST API: connection data;
+    /// service endpoints, "Get Service Endpoints By Names"). They run as they stand.
+    fn hints(&self) -> Hints {
+        let (Some(organization), Some(project), Some(connection)) =
+            (&self.organization, &self.project, &self.connection)
+        else {
+            return Hints::one(
+                "say --organization, --project and --connection, and azfed prints the command that asks az for the ids; the \
+                 service connection's page (Manage workload identity federation) has them too, in issuer and subject",
+            );
+        };
+        let names = [organization, project, connection];
+        if names.iter().any(|name| text::one_line(name) != name.as_str()) {
+            return Hints::none();
+        }
+        let base = format!("https://dev.azure.com/{}", encoded(organization));
+        let endpoints = format!(
+            "{base}/{}/_apis/serviceendpoint/endpoints?endpointNames={}&api-version=7.1",
+            encoded(project),
+            encoded(connection)
+        );
+        let asked = |url: &str, query: &str| {
+            format!(
+                "\"$(az rest --resource {AZURE_DEVOPS} --url '{url}' --query '{query}' --output tsv)\" \\"
+            )
+        };
+        let word = text::shell_word;
+        Hints::with_lines(
+            "the ids are in Azure DevOps, and your own az asks for them:",
+            &[
+                &format!(
+                    "azfed trust azure-devops --organization {} --project {} --connection {} \\",
+                    word(organization),
+                    word(project),
+                    word(connection)
+                ),
+                &format!(
+                    "  --organization-id {}",
+                    asked(&format!("{base}/_apis/connectionData"), "instanceId")
+                ),
+                &format!("  --connection-id {}", asked(&endpoints, "value[0].id")),
+                &format!(
+                    "  --tenant-id {}",
+                    asked(&endpoints, "value[0].authorization.parameters.tenantid").trim_end_matches(" \\")
+                ),
+            ],
+        )
+    }
+}
+
+/// Azure DevOps as a resource.
+const AZURE_DEVOPS: &str = "499b84ac-1321-427f-aa17-267ca6975798";
+
+/// A segment of a URL's path, or a value of its query (RFC 3986, 2.1).
+fn encoded(value: &str) -> String {
+    let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte: u8| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    value.bytes().map(one).collect()
+}
+
 /// What stands for an identity and a group that were not named.
-const PLACEHOLDERS: [&str; 2] = ["IDENTITY", "GROUP"];
+const PLACEHOLDERS: [&str; 3] = ["IDENTITY", "GROUP", "CLIENT-ID"];
 const WILDCARD: &str = "has a wildcard, and Entra compares subjects to the letter";
 
 /// One federated identity credential.
@@ -85,10 +167,8 @@ pub struct Credential {
     pub audience: String,
     /// In place of the subject: what claims must be (flexible credentials).
     pub expression: Option<String>,
-    /// Name of the identity that it is for.
-    pub identity: String,
-    /// The identity's resource group.
-    pub resource_group: String,
+    /// The identity that it is for, as far as that is known.
+    pub owner: Owner,
 }
 
 impl Credential {
@@ -127,12 +207,12 @@ struct Job {
     subject: String,
     /// The claim that a flexible credential must name beside the subject, and its value.
     anchor: Option<(&'static str, u64)>,
-    /// Name and resource group of its identity, where a map has them.
-    identity: Option<(String, Option<String>)>,
+    /// Its identity, where a map has it.
+    identity: Option<Owner>,
 }
 
 /// What a job runs for, and which identity it is.
-type Wanted = (Context, Option<(String, Option<String>)>);
+type Wanted = (Context, Option<Owner>);
 
 /// Every entry of a map: its context by what GitHub puts into the subject first.
 fn wanted_by(map: &IdentityMap, is_gitlab: bool) -> Result<Vec<Wanted>, Error> {
@@ -151,8 +231,12 @@ fn wanted_by(map: &IdentityMap, is_gitlab: bool) -> Result<Vec<Wanted>, Error> {
         } else {
             Context::PullRequest
         };
-        let name = entry.identity.clone().unwrap_or_else(|| format!("IDENTITY-{}", entry.client_id()));
-        Ok((context, Some((name, entry.resource_group.clone()))))
+        let owner = Owner {
+            identity: entry.identity.clone(),
+            resource_group: entry.resource_group.clone(),
+            client_id: Some(entry.client_id().to_owned()),
+        };
+        Ok((context, Some(owner)))
     });
     wanted.collect()
 }
@@ -190,7 +274,7 @@ impl Trust {
         }
         let anchor = ids.filter(|_| described.flexible).map(|(_, id)| ("repository_id", id));
         let workflow = described.reusable_workflow.as_deref().map(workflow).transpose()?;
-        let issuer = described.issuer.trim_end_matches('/').to_owned();
+        let issuer = plain("--issuer", described.issuer.trim_end_matches('/'))?;
         let jobs = contexts.iter().map(|(context, identity)| Job {
             identity: identity.clone(),
             anchor,
@@ -205,11 +289,12 @@ impl Trust {
                 format!("These subjects are classic. A repository that was made, renamed or moved after 2026-07-15, or that opted in, has immutable ones with ids; what it has says: gh api repos/{owner}/{name}/actions/oidc/customization/sub --jq .sub_claim_prefix"),
                 format!(
                     "Immutable, the first of them is {}",
-                    jobs_first.replacen(
+                    // some shells run what stands in a comment that is pasted
+                    text::shell_word(&jobs_first.replacen(
                         &format!("repo:{owner}/{name}"),
                         &format!("repo:{owner}@OWNER-ID/{name}@REPOSITORY-ID"),
                         1
-                    )
+                    ))
                 ),
                 format!("If sub_claim_prefix has `@` in it, add --immutable \"$(gh api repos/{owner}/{name} --jq '\"\\(.owner.id)/\\(.id)\"')\""),
             ]);
@@ -241,32 +326,63 @@ impl Trust {
         for tag in &described.tags {
             contexts.push((Context::Tag(reference("--tag", described.flexible, tag)?), None));
         }
-        if contexts.is_empty() {
+        let components = Components {
+            project_id: described.project_id.filter(|_| described.by_id),
+            ref_protected: described.ref_protected,
+            environment_protected: described.environment_protected,
+            deployment_tier: described.deployment_tier.clone(),
+        };
+        let is_any = contexts.is_empty();
+        if is_any && !components.ref_protected && !components.environment_protected {
             return Err(Error::Nothing(
-                "say what the job runs for: --branch or --tag; GitLab's subject does not have the environment",
+                "say what the job runs for: --branch or --tag; or, for any of them, --ref-protected or \
+                 --environment-protected; GitLab's subject does not have the environment's name",
             ));
         }
+        let contexts: Vec<(Option<Context>, Option<Owner>)> = if is_any {
+            vec![(None, None)]
+        } else {
+            contexts.into_iter().map(|(context, owner)| (Some(context), owner)).collect()
+        };
         let anchor = described.project_id.filter(|_| described.flexible).map(|id| ("project_id", id));
         let last = project.rsplit('/').next().unwrap_or_default().to_owned();
-        let jobs = contexts.iter().filter_map(|(context, identity)| {
-            Some(Job {
-                identity: identity.clone(),
-                anchor,
-                name: format!("{last}-{}", context_name(context)),
-                issuer: issuer.clone(),
-                subject: subject::gitlab(&project, context)?,
-            })
+        let tier = components.deployment_tier.clone();
+        let mut set = Vec::new();
+        let mut jobs = Vec::new();
+        for (context, identity) in contexts {
+            let Some((subject, names)) = subject::gitlab_with(&project, context.as_ref(), &components) else {
+                continue;
+            };
+            set = names;
+            let what = context.as_ref().map_or("protected", context_name);
+            let tier = tier.as_ref().map_or_else(String::new, |tier| format!("-{tier}"));
+            let name = format!("{last}-{what}{tier}");
+            jobs.push(Job { identity, anchor, name, issuer: issuer.clone(), subject });
+        }
+        let mut trust = Self::new(jobs, options)?;
+        trust.notes.push(if is_any && !components.ref_protected {
+            "Whoever may deploy to a protected environment can use this identity.".to_owned()
+        } else if is_any {
+            "Whoever may push to a protected branch or tag can use this identity.".to_owned()
+        } else {
+            "Protect these branches and tags: whoever may push to one can use this identity.".to_owned()
         });
-        let mut trust = Self::new(jobs.collect(), options)?;
-        trust.notes.push(
-            "Protect these branches and tags: whoever may push to one can use this identity.".to_owned(),
-        );
+        if set != subject::GITLAB_DEFAULT {
+            trust.notes.push("These subjects are the project's once its Maintainer has set their components, after the credentials are there: it changes the subject of every job of the project (GitLab 18.7 or newer; before, project, ref_type and ref only):".to_owned());
+            trust.notes.push(set_components(&issuer, &project, described.project_id, &set));
+        }
         Ok(trust)
     }
 
     /// Jobs of Azure DevOps.
     pub fn azure_devops(described: &AzureDevopsTrust, options: &TrustOptions) -> Result<Self, Error> {
-        let organization = described.organization_id;
+        let Some(organization) = described.organization_id else {
+            return Err(Error::OrganizationId(Box::new(NamedConnection {
+                organization: described.organization.clone(),
+                project: described.project.clone(),
+                connection: described.connection.clone(),
+            })));
+        };
         let mut jobs = Vec::new();
         let named = described.connection.as_deref().map(|name| plain("--connection", name)).transpose()?;
         let job_name = named.clone().unwrap_or_else(|| "azure-devops".to_owned());
@@ -340,43 +456,50 @@ impl Trust {
         let issuer = if issuer.is_empty() { Err(Error::Claim("issuer")) } else { plain("issuer", issuer) }?;
         let subject =
             if subject.is_empty() { Err(Error::Claim("subject")) } else { plain("subject", subject) }?;
-        let last = subject.rsplit([':', '/']).next().unwrap_or_default();
         Self::new(
-            vec![Job {
-                name: format!("azfed-{last}"),
-                issuer,
-                subject: subject.clone(),
-                identity: None,
-                anchor: None,
-            }],
+            vec![Job { name: name_of(&issuer, &subject), issuer, subject, identity: None, anchor: None }],
             options,
         )
     }
 
     fn new(jobs: Vec<Job>, options: &TrustOptions) -> Result<Self, Error> {
+        for (flag, name) in [
+            ("--identity", &options.identity),
+            ("--resource-group", &options.resource_group),
+            ("--name", &options.name),
+        ] {
+            if let Some(name) = name.as_ref().filter(|name| !identifiers::is_name(name)) {
+                return Err(part(flag, name, "is no name that Azure takes"));
+            }
+        }
         let mut notes = Vec::new();
         let single = jobs.len() == 1;
+        let audience = alone("the audience", false, &options.audience())?;
         let mut credentials: Vec<Credential> = Vec::new();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let group = |own: Option<String>| {
-            own.or_else(|| options.resource_group.clone()).unwrap_or_else(|| PLACEHOLDERS[1].to_owned())
-        };
         for job in jobs {
+            alone("the issuer", false, &job.issuer)?;
+            // a quote would end the string that the subject is in
+            alone("the subject", job.anchor.is_some(), &job.subject)?;
             for value in [&job.issuer, &job.subject] {
                 if value.chars().count() > LONGEST {
                     return Err(part("the job", value, "is longer than the 600 characters that Entra takes"));
                 }
             }
-            let (identity, own_group) = job.identity.unwrap_or_else(|| {
-                (options.identity.clone().unwrap_or_else(|| PLACEHOLDERS[0].to_owned()), None)
+            let mut owner = job.identity.unwrap_or_else(|| Owner {
+                identity: options.identity.clone(),
+                client_id: options.client_id.as_ref().map(ToString::to_string),
+                resource_group: None,
             });
+            owner.resource_group = owner.resource_group.or_else(|| options.resource_group.clone());
             let is_same = |other: &Credential| {
-                (&other.identity, &other.issuer, &other.subject) == (&identity, &job.issuer, &job.subject)
+                is_one(&other.owner, &owner) && (&other.issuer, &other.subject) == (&job.issuer, &job.subject)
             };
             if credentials.iter().any(is_same) {
                 continue;
             }
-            *counts.entry(identity.clone()).or_default() += 1;
+            *counts.entry(format!("{}/{}", group_of(&owner), name_in(&owner)).to_lowercase()).or_default() +=
+                1;
             let wanted = match &options.name {
                 Some(name) if single => name.clone(),
                 Some(name) => format!("{name}-{}", job.name),
@@ -396,9 +519,8 @@ impl Trust {
                 expression,
                 issuer: job.issuer,
                 subject: job.subject,
-                audience: options.audience(),
-                identity,
-                resource_group: group(own_group),
+                audience: audience.clone(),
+                owner,
             });
         }
         match counts.values().max() {
@@ -409,17 +531,29 @@ impl Trust {
             _ => {}
         }
         if credentials.iter().any(|credential| credential.expression.is_some()) {
-            notes.push("Flexible credentials are a preview: a managed identity may refuse them (an app registration takes them), and `azfed trust check` cannot judge them.".to_owned());
+            notes.push("Flexible credentials are a preview: a managed identity may refuse them (an app registration takes them: --as az-app), and `azfed trust check` cannot judge them.".to_owned());
         }
         Ok(Self { credentials, notes })
     }
 
-    /// The identities, in the order of their first credential, with their resource groups.
-    fn identities(&self) -> Vec<(&str, &str)> {
-        let mut found: Vec<(&str, &str)> = Vec::new();
+    /// The identities, in the order of their first credential.
+    fn identities(&self) -> Vec<&Owner> {
+        let mut found: Vec<&Owner> = Vec::new();
         for credential in &self.credentials {
-            if !found.iter().any(|(name, _)| *name == credential.identity) {
-                found.push((&credential.identity, &credential.resource_group));
+            if !found.iter().any(|owner| is_one(owner, &credential.owner)) {
+                found.push(&credential.owner);
+            }
+        }
+        found
+    }
+
+    /// Their resource groups, in the same order.
+    fn groups(&self) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        for owner in self.identities() {
+            let group = group_of(owner);
+            if !found.iter().any(|other| other.eq_ignore_ascii_case(group)) {
+                found.push(group);
             }
         }
         found
@@ -427,7 +561,7 @@ impl Trust {
 
     /// `login`, then `login2`, and so on.
     fn label(&self, credential: &Credential) -> String {
-        match self.identities().iter().position(|(name, _)| *name == credential.identity) {
+        match self.identities().iter().position(|owner| is_one(owner, &credential.owner)) {
             None | Some(0) => "login".to_owned(),
             Some(number) => format!("login{}", number + 1),
         }
@@ -441,8 +575,9 @@ impl Trust {
     /// As one of the owner's tools takes it.
     pub fn render(&self, form: Form) -> Result<String, Error> {
         let is_flexible = self.credentials.iter().any(|credential| credential.expression.is_some());
-        Ok(match form {
-            Form::Az => self.az(),
+        gated(match form {
+            Form::Az => format!("{}{}", self.comments(Form::Az, "#"), self.az()),
+            Form::AzApp => self.az_app(),
             Form::Terraform | Form::TerraformAzurerm4 if is_flexible => {
                 return Err(Error::Nothing(
                     "azurerm has no resource for flexible credentials: say --as az, bicep, arm or json",
@@ -450,30 +585,84 @@ impl Trust {
             }
             Form::Terraform => self.terraform(5),
             Form::TerraformAzurerm4 => self.terraform(4),
+            Form::Bicep if self.groups().len() > 1 => {
+                return Err(Error::SeveralGroups(self.groups().join(", ")));
+            }
             Form::Bicep => self.bicep(),
             Form::Arm => self.arm(),
             Form::Json => self.json(),
         })
     }
 
-    /// The notes as comments; each is one line.
-    fn comments(&self, mark: &str) -> String {
-        let mut out = String::new();
-        for note in &self.notes {
-            let _ = writeln!(out, "{mark} {}", text::one_line(note));
+    /// Azure CLI's commands without a comment, for a hint.
+    pub fn commands(&self) -> Result<String, Error> {
+        gated(self.az())
+    }
+
+    /// What there is to know about what is printed, a line each.
+    pub fn notes(&self, form: Form) -> Vec<String> {
+        let mut notes: Vec<String> = self.notes.iter().map(|note| text::one_line(note)).collect();
+        let is_open = |owner: &&Owner| match form {
+            Form::AzApp => owner.client_id.is_none(),
+            _ => owner.identity.is_none() || owner.resource_group.is_none(),
+        };
+        if self.identities().iter().any(is_open) {
+            notes.push(match form {
+                Form::AzApp => "Put in the app registration's client id, or say --client-id.".to_owned(),
+                Form::Json | Form::Arm => {
+                    "Say --identity and --resource-group, or give them to `azfed trust apply` (--as json)."
+                        .to_owned()
+                }
+                _ => "Put in the identity and its resource group, or say --identity and --resource-group."
+                    .to_owned(),
+            });
         }
-        let is_open = |value: &str| PLACEHOLDERS.iter().any(|placeholder| value.starts_with(placeholder));
-        if self.identities().iter().any(|(name, group)| is_open(name) || is_open(group)) {
-            let _ = writeln!(
-                out,
-                "{mark} Put in the identity and its resource group, or say --identity and --resource-group."
-            );
+        notes
+    }
+
+    /// The notes as comments; each is one line.
+    fn comments(&self, form: Form, mark: &str) -> String {
+        let mut out = String::new();
+        for note in self.notes(form) {
+            let _ = writeln!(out, "{mark} {note}");
+        }
+        out
+    }
+
+    /// For app registrations; what az has no words for yet goes to Microsoft Graph (Microsoft Graph beta, "Create
+    /// federatedIdentityCredential").
+    fn az_app(&self) -> String {
+        let mut out = self.comments(Form::AzApp, "#");
+        if self.credentials.len() > 1 {
+            out.push_str("set -e\n");
+        }
+        let word = text::shell_word;
+        for credential in &self.credentials {
+            let mut parameters = credential.properties(str::to_owned);
+            parameters["name"] = json!(credential.name);
+            let client_id = credential.owner.client_id.as_deref().unwrap_or(PLACEHOLDERS[2]);
+            let parameters = word(&parameters.to_string());
+            let _ = if credential.expression.is_none() {
+                writeln!(
+                    out,
+                    "az ad app federated-credential create --id {} \\\n  --parameters {parameters}",
+                    word(client_id)
+                )
+            } else {
+                writeln!(
+                    out,
+                    "az rest --method post --headers content-type=application/json \\\n  --url {} \\\n  --body {parameters}",
+                    word(&format!(
+                        "https://graph.microsoft.com/beta/applications(appId='{client_id}')/federatedIdentityCredentials"
+                    ))
+                )
+            };
         }
         out
     }
 
     fn az(&self) -> String {
-        let mut out = self.comments("#");
+        let mut out = String::new();
         if self.credentials.len() > 1 {
             out.push_str(
                 "# One after the other: Azure answers 409 to two writes on one identity at a time.\nset -e\n",
@@ -484,8 +673,8 @@ impl Trust {
             let _ = writeln!(
                 out,
                 "az identity federated-credential create --identity-name {} --resource-group {} \\\n  --name {} --issuer {} \\\n  {} \\\n  --audiences {}",
-                word(&credential.identity),
-                word(&credential.resource_group),
+                word(&name_in(&credential.owner)),
+                word(group_of(&credential.owner)),
                 word(&credential.name),
                 word(&credential.issuer),
                 credential.expression.as_ref().map_or_else(
@@ -499,19 +688,19 @@ impl Trust {
     }
 
     fn terraform(&self, azurerm: u8) -> String {
-        let mut out = self.comments("#");
+        let mut out = self.comments(Form::Terraform, "#");
         let _ = writeln!(
             out,
             "# For the azurerm provider, version {azurerm}. One credential after the other: Azure answers 409 to two writes on one identity at a time."
         );
-        for (number, (name, group)) in self.identities().into_iter().enumerate() {
+        for (number, owner) in self.identities().into_iter().enumerate() {
             let label = if number == 0 { "login".to_owned() } else { format!("login{}", number + 1) };
             let _ = write!(
                 out,
                 "{}data \"azurerm_user_assigned_identity\" \"{label}\" {{\n  name                = {}\n  resource_group_name = {}\n}}\n",
                 if number == 0 { "" } else { "\n" },
-                hcl(name),
-                hcl(group)
+                hcl(&name_in(owner)),
+                hcl(group_of(owner))
             );
         }
         let mut last: Option<String> = None;
@@ -546,17 +735,21 @@ impl Trust {
     }
 
     fn bicep(&self) -> String {
-        let mut out = self.comments("//");
-        out.push_str(
-            "// az deployment group create --resource-group <the identity's group> --template-file <this file>\n",
-        );
-        for (number, (name, _)) in self.identities().into_iter().enumerate() {
+        let mut out = self.comments(Form::Bicep, "//");
+        for group in self.groups() {
+            let _ = writeln!(
+                out,
+                "// az deployment group create --resource-group {} --template-file <this file>",
+                text::shell_word(group)
+            );
+        }
+        for (number, owner) in self.identities().into_iter().enumerate() {
             let label = if number == 0 { "login".to_owned() } else { format!("login{}", number + 1) };
             let _ = write!(
                 out,
                 "{}resource {label} 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {{\n  name: {}\n}}\n",
                 if number == 0 { "" } else { "\n" },
-                bicep(name)
+                bicep(&name_in(owner))
             );
         }
         let mut last: Option<String> = None;
@@ -591,35 +784,62 @@ impl Trust {
     }
 
     fn arm(&self) -> String {
+        const SCHEMA: &str =
+            "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#";
+        let template = |resources: Vec<serde_json::Value>| json!({ "$schema": SCHEMA, "contentVersion": "1.0.0.0", "resources": resources });
+        let groups = self.groups();
+        let mut outer = match groups.as_slice() {
+            [group] => template(self.arm_resources(group)),
+            // one deployment for each group: an identity's credentials are where it is
+            groups => template(
+                groups
+                    .iter()
+                    .enumerate()
+                    .map(|(number, group)| {
+                        json!({
+                            "type": "Microsoft.Resources/deployments",
+                            "apiVersion": "2022-09-01",
+                            "name": format!("{:.64}", credential_name(&format!("azfed-{}-{group}", number + 1))),
+                            "resourceGroup": literal(group),
+                            "properties": {
+                                "mode": "Incremental",
+                                "expressionEvaluationOptions": { "scope": "inner" },
+                                "template": template(self.arm_resources(group)),
+                            },
+                        })
+                    })
+                    .collect(),
+            ),
+        };
+        let mut notes = self.notes.clone();
+        notes.push(format!(
+            "az deployment group create --resource-group {} --template-file <this file>",
+            text::shell_word(groups.first().unwrap_or(&PLACEHOLDERS[1]))
+        ));
+        outer["metadata"] = json!({ "notes": notes });
+        format!("{outer:#}\n")
+    }
+
+    fn arm_resources(&self, group: &str) -> Vec<serde_json::Value> {
         const TYPE: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials";
         let mut last: Option<(String, String)> = None;
-        let resources: Vec<_> = self
-            .credentials
-            .iter()
-            .map(|credential| {
-                let depends: Vec<String> = last
-                    .iter()
-                    .map(|(identity, name)| {
-                        format!("[resourceId('{TYPE}', {}, {})]", arm(identity), arm(name))
-                    })
-                    .collect();
-                last = Some((credential.identity.clone(), credential.name.clone()));
-                json!({
-                    "type": TYPE,
-                    "apiVersion": credential.api_version(),
-                    "name": format!("{}/{}", credential.identity, credential.name),
-                    "properties": credential.properties(literal),
-                    "dependsOn": depends,
-                })
+        let here = self.credentials.iter().filter(|one| group_of(&one.owner).eq_ignore_ascii_case(group));
+        here.map(|credential| {
+            let identity = name_in(&credential.owner);
+            let depends: Vec<String> = last
+                .iter()
+                .map(|(identity, name)| format!("[resourceId('{TYPE}', {}, {})]", arm(identity), arm(name)))
+                .collect();
+            last = Some((identity.clone(), credential.name.clone()));
+            json!({
+                "type": TYPE,
+                "apiVersion": credential.api_version(),
+                "name": literal(&format!("{identity}/{}", credential.name)),
+                "properties": credential.properties(literal),
+                "dependsOn": depends,
             })
-            .collect();
-        let template = json!({
-            "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
-            "contentVersion": "1.0.0.0",
-            "metadata": { "notes": self.notes },
-            "resources": resources,
-        });
-        format!("{template:#}\n")
+        })
+        .collect()
     }
 
     fn json(&self) -> String {
@@ -629,6 +849,16 @@ impl Trust {
             .map(|credential| {
                 let mut one = credential.properties(str::to_owned);
                 one["name"] = json!(credential.name);
+                let owner = &credential.owner;
+                for (name, value) in [
+                    ("identity", &owner.identity),
+                    ("resourceGroup", &owner.resource_group),
+                    ("clientId", &owner.client_id),
+                ] {
+                    if let Some(value) = value {
+                        one[name] = json!(value);
+                    }
+                }
                 one
             })
             .collect();
@@ -636,8 +866,48 @@ impl Trust {
     }
 }
 
+/// The identity's name, or what stands for it.
+fn name_in(owner: &Owner) -> String {
+    match (&owner.identity, &owner.client_id) {
+        (Some(name), _) => name.clone(),
+        (None, Some(client_id)) => format!("{}-{client_id}", PLACEHOLDERS[0]),
+        (None, None) => PLACEHOLDERS[0].to_owned(),
+    }
+}
+
+/// Its resource group, or what stands for it.
+fn group_of(owner: &Owner) -> &str {
+    owner.resource_group.as_deref().unwrap_or(PLACEHOLDERS[1])
+}
+
+/// Whether they are the same identity: Azure's names have no letter case.
+fn is_one(one: &Owner, other: &Owner) -> bool {
+    name_in(one).eq_ignore_ascii_case(&name_in(other)) && group_of(one).eq_ignore_ascii_case(group_of(other))
+}
+
 fn part(flag: &'static str, value: &str, reason: &'static str) -> Error {
     Error::Part { flag, value: value.to_owned(), reason }
+}
+
+/// What is to be printed, if no line of it is more than text.
+fn gated(out: String) -> Result<String, Error> {
+    // `lines` would take a carriage return away
+    let is_text = |line: &str| !line.contains(text::is_no_text) && !text::has_command(line);
+    if out.split('\n').all(is_text) {
+        Ok(out)
+    } else {
+        Err(Error::Nothing(
+            "what would be printed has text in it that a runner or terminal takes for a command",
+        ))
+    }
+}
+
+/// A value that is a word by itself: az takes `-` in front for an option, and `@` for a file.
+fn alone(flag: &'static str, wild: bool, value: &str) -> Result<String, Error> {
+    if value.starts_with(['-', '@']) {
+        return Err(part(flag, value, "starts with `-` or `@`, which az takes for an option or a file"));
+    }
+    plain_or_wild(flag, wild, value)
 }
 
 /// Something that stands in a subject as it is.
@@ -655,8 +925,11 @@ fn plain_or_wild(flag: &'static str, wild: bool, value: &str) -> Result<String, 
     if value.contains(char::is_control) {
         return Err(part(flag, value, "has a control character"));
     }
+    if value.contains(text::is_no_text) {
+        return Err(part(flag, value, "has a character that nobody sees, or that turns the others around"));
+    }
     // it goes to a log, and to a shell's history, as it is
-    if value.contains("##vso[") || value.contains("##[") || value.starts_with("::") {
+    if text::has_command(value) {
         return Err(part(flag, value, "has what a runner takes for a command"));
     }
     if value.contains('*') && !wild {
@@ -684,7 +957,8 @@ fn repository(value: &str) -> Result<(&str, &str), Error> {
     let wrong = || part("--repo", value, "is not owner/repository");
     let (owner, name) = value.split_once('/').ok_or_else(wrong)?;
     let ok = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        !part.chars().all(|c| c == '.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     if ok(owner) && ok(name) { Ok((owner, name)) } else { Err(wrong()) }
 }
@@ -706,6 +980,17 @@ fn workflow(value: &str) -> Result<String, Error> {
     }
 }
 
+/// The call that gives a GitLab project's subjects these components (docs.gitlab.com `api/projects`, "Edit a project").
+fn set_components(issuer: &str, project: &str, id: Option<u64>, components: &[&str]) -> String {
+    let project = id.map_or_else(|| encoded(project), |id| id.to_string());
+    let data = json!({ "ci_id_token_sub_claim_components": components });
+    format!(
+        "curl --fail --request PUT --header \"PRIVATE-TOKEN: $GITLAB_TOKEN\" --header 'content-type: application/json' --data {} {}",
+        text::shell_word(&data.to_string()),
+        text::shell_word(&format!("{issuer}/api/v4/projects/{project}"))
+    )
+}
+
 fn context_name(context: &Context) -> &str {
     match context {
         Context::Environment(name) | Context::Branch(name) | Context::Tag(name) => name,
@@ -721,6 +1006,14 @@ fn credential_name(wanted: &str) -> String {
     let name = name.trim_start_matches(['-', '_']);
     let name: String = name.chars().take(120).collect();
     if name.len() < 3 { format!("job-{name}") } else { name }
+}
+
+/// A name for the credential of a job that is known by its claims alone. Azure overwrites a credential of the same name:
+/// so it is another one for another job, whatever the last part of its subject is (RFC 9562, version 5).
+pub fn name_of(issuer: &str, subject: &str) -> String {
+    let last = subject.rsplit([':', '/']).next().unwrap_or_default();
+    let id = text::name_based_uuid(&format!("{issuer} {subject}")).simple().to_string();
+    format!("{:.110}-{:.8}", credential_name(&format!("azfed-{last}")), id)
 }
 
 /// A name that Terraform takes for a resource.

@@ -1,7 +1,5 @@
 //! Everything that is said on stderr, and the commands that make a runner hide a secret. Nobody else prints.
 
-#![expect(clippy::print_stderr, reason = "this module is where azfed talks")]
-
 use std::io::Write;
 
 use crate::{clock, secret::Secret, sink::github::utc, text};
@@ -42,27 +40,31 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Hides a secret in everything that the runner logs from now on.
+    /// Hides secrets in everything that the runner logs from now on.
     ///
-    /// The value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
+    /// A value has no line breaks and no percent signs where it is a JWT; opaque ones are escaped as the runners
     /// unescape them (actions/toolkit `packages/core/src/command.ts`, azure-pipelines-agent
     /// `docs/design/percentEncoding.md`).
-    pub fn mask(&self, secret: &Secret) -> std::io::Result<()> {
-        let value = secret.expose();
-        let command = match self.runner {
-            Runner::Silent => return Ok(()),
-            Runner::GitHub => {
-                format!(
-                    "::add-mask::{}\n",
-                    value.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-                )
-            }
-            Runner::AzureDevOps => format!("##vso[task.setsecret]{}\n", azure_devops_data(value)),
+    ///
+    /// GitHub's runner finds a command at the start of a line only (actions/runner
+    /// `src/Runner.Common/ActionCommand.cs`), and whoever else writes to this stream may have left one unfinished: a
+    /// command of the job's, a progress meter. So a line break goes ahead, in the same write. The agent of Azure DevOps
+    /// finds a command anywhere.
+    pub fn mask(&self, secrets: &[&Secret]) -> std::io::Result<()> {
+        let command = |secret: &&Secret| match self.runner {
+            Runner::GitHub => format!("::add-mask::{}\n", github_data(secret.expose())),
+            _ => format!("##vso[task.setsecret]{}\n", azure_devops_data(secret.expose())),
         };
-        let command = Secret::new(command);
+        let break_before = match self.runner {
+            Runner::GitHub => "\n",
+            Runner::AzureDevOps => "",
+            Runner::Silent => return Ok(()),
+        };
+        let commands = break_before.to_owned() + &secrets.iter().map(command).collect::<String>();
+        let commands = Secret::new(commands);
         match self.mask_stream {
-            MaskStream::Stdout => write_now(&mut std::io::stdout().lock(), &command),
-            MaskStream::Stderr => write_now(&mut std::io::stderr().lock(), &command),
+            MaskStream::Stdout => write_now(&mut std::io::stdout().lock(), &commands),
+            MaskStream::Stderr => write_now(&mut std::io::stderr().lock(), &commands),
         }
     }
 
@@ -81,37 +83,64 @@ impl Ui {
     }
 
     fn say(&self, prefix: &str, line: &str) {
+        let said = self.said(prefix, line);
+        to_stderr(&said);
+    }
+
+    fn said(&self, prefix: &str, line: &str) -> String {
         let time = if self.stamped { utc(clock::now()) + " " } else { String::new() };
-        // a log that cannot be written to is no reason to fail the login
-        let _ = writeln!(std::io::stderr().lock(), "{time}{prefix}{}", text::one_line(line));
+        format!("{time}{prefix}{}\n", text::one_line(line))
     }
 
     /// Says what will hurt later.
     pub fn warning(&self, line: &str) {
-        if self.quiet {
-            return;
+        if !self.quiet {
+            to_stderr(
+                &(self.said("azfed: warning: ", line) + &self.annotation("warning", &[text::one_line(line)])),
+            );
         }
-        self.say("azfed: warning: ", line);
-        self.annotate("warning", line);
     }
 
-    /// Shows a rendered error: several lines, none of them foreign at its start.
-    pub fn error(&self, headline: &str, rendered: &str) {
-        eprint!("{rendered}");
-        self.annotate("error", headline);
+    /// Shows a rendered error: several lines, none of them foreign at its start. `annotation` is what the platform shows
+    /// with the job: the fact first.
+    pub fn error(&self, annotation: &[String], rendered: &str) {
+        to_stderr(&format!("{rendered}{}", self.annotation("error", annotation)));
     }
 
-    /// Puts a line where the platform shows it with the job.
-    fn annotate(&self, level: &str, line: &str) {
-        let line = text::one_line(line);
+    /// A command that shows lines, none of them foreign at its start, where the platform shows them with the job: all of
+    /// them in one annotation on GitHub, the facts without the hints on Azure DevOps. It follows a line that was finished,
+    /// in the same write: so it stands at the start of one.
+    fn annotation(&self, level: &str, lines: &[String]) -> String {
         match self.runner {
-            Runner::GitHub => eprintln!("::{level} title=azfed::{}", line.replace('%', "%25")),
+            Runner::GitHub => format!("::{level} title=azfed::{}\n", github_data(&lines.join("\n"))),
             Runner::AzureDevOps => {
-                eprintln!("##vso[task.logissue type={level}]azfed: {}", azure_devops_data(&line));
+                let facts: Vec<&str> =
+                    lines.iter().map(String::as_str).take_while(|line| !line.starts_with("hint: ")).collect();
+                let facts = azure_devops_data(&facts.join("; "));
+                format!("##vso[task.logissue type={level}]azfed: {facts}\n")
             }
-            Runner::Silent => {}
+            Runner::Silent => String::new(),
         }
     }
+
+    /// Lets the Azure DevOps agent put a Markdown file onto the run's page (azure-pipelines-agent
+    /// `src/Agent.Worker/TaskCommandExtension.cs`).
+    pub fn upload_summary(&self, path: &str) {
+        if self.runner == Runner::AzureDevOps {
+            to_stderr(&format!("##vso[task.uploadsummary]{}\n", azure_devops_data(path)));
+        }
+    }
+}
+
+/// One write, so that no other process' output gets in between. A stderr that cannot be written to changes neither what a
+/// command does nor its exit code.
+fn to_stderr(said: &str) {
+    let _ = std::io::stderr().lock().write_all(said.as_bytes());
+}
+
+/// The runner unescapes these in a command's data (actions/toolkit `packages/core/src/command.ts`).
+fn github_data(value: &str) -> String {
+    value.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// The agent unescapes these in a command's data too (azure-pipelines-agent `src/Agent.Sdk/CommandStringConvertor.cs`).
@@ -131,10 +160,11 @@ fn write_now(stream: &mut dyn Write, command: &Secret) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::azure_devops_data;
+    use super::{azure_devops_data, github_data};
 
     #[test]
     fn what_the_agent_unescapes_is_escaped() {
         assert_eq!(azure_devops_data("a%b;c]d\r\ne"), "a%AZP25b%3Bc%5Dd%0D%0Ae");
+        assert_eq!(github_data("a%0Ab\r\nc"), "a%250Ab%0D%0Ac");
     }
 }

@@ -26,3 +26,11 @@ npm_ci() {
   cp "$1/package.json" "$1/package-lock.json" "$2/"
   (cd "$2" && npm ci --silent --no-audit --no-fund)
 }
+
+# Builds a tool of tests/cargo-tools.txt, by its pinned version, into $tools/cargo/bin. Not optimised: it runs for seconds.
+cargo_tool() {
+  local name=$1 root=${BASH_SOURCE[0]%/*} version
+  version=$(sed -n "s/^$name //p" "$root/cargo-tools.txt")
+  once "$name" "$root/cargo-tools.txt" cargo install --quiet --locked --debug --force --no-track --root "$tools/cargo" \
+    --version "${version:?no version of $name}" "$name"
+}

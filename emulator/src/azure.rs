@@ -141,7 +141,7 @@ fn managed_identities(request: &Request, path: &str, world: &World) -> Option<An
     }
     let rest = path.strip_prefix(&format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/"))?;
     let (group, rest) = rest.split_once("/providers/microsoft.managedidentity/userassignedidentities/")?;
-    if group != "contoso-prod" {
+    if !["contoso-prod", "ids"].contains(&group) {
         return Some(refusal(
             404,
             "ResourceGroupNotFound",
@@ -218,8 +218,11 @@ fn managed_identities(request: &Request, path: &str, world: &World) -> Option<An
 fn authorisation(request: &Request, path: &str, world: &World) -> Option<Answer> {
     let (scope, rest) = path.split_once("/providers/microsoft.authorization/")?;
     if rest == "roledefinitions" {
-        let known = request.query("$filter") == Some("roleName eq 'Reader'");
-        let reader = json!({ "id": format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7") });
+        let known = ["roleName eq 'Reader'", "roleName eq 'Contributor'"];
+        let known = known.into_iter().find(|filter| request.query("$filter") == Some(filter));
+        let name = known.and_then(|filter| filter.split('\'').nth(1)).unwrap_or_default();
+        let known = known.is_some();
+        let reader = json!({ "id": format!("{scope}/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7"), "properties": { "roleName": name } });
         return Some(json(200, &json!({ "value": if known { vec![reader] } else { Vec::new() } })));
     }
     rest.strip_prefix("roleassignments/")?;

@@ -16,6 +16,7 @@ mod aws;
 mod azure;
 mod blob;
 mod control;
+mod echo;
 mod entra;
 mod hosts;
 mod issuers;
@@ -34,6 +35,7 @@ use std::{
 };
 
 pub use aws::AwsFederation;
+pub use echo::Spelling;
 pub use hosts::{
     Host,
     arc::{ArcAgent, ArcChallenge},
@@ -45,7 +47,7 @@ pub use issuers::{JobOverrides, Platform};
 pub use message::Recorded;
 pub use server::HOSTS;
 pub use workloads::Workload;
-pub use world::{Action, Fault, FederatedCredential, HostIdentity, Names, Settings};
+pub use world::{Action, Fault, FederatedCredential, HostIdentity, Names, Settings, TlsCertificate};
 
 use world::World;
 

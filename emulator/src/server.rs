@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -41,7 +41,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    aws, azure, blob, control, entra,
+    aws, azure, blob, control, echo, entra,
     hosts::{
         app_service, arc, automation, azure_ml, cloud_shell, imds,
         service_fabric::{self, ServiceFabricCertificate},
@@ -50,7 +50,7 @@ use crate::{
     issuers,
     message::{Answer, Body, Door, Recorded, Request, answer, with},
     workloads::{self, Workload},
-    world::{Action, Fault, Ports, World},
+    world::{Action, Fault, Ports, TlsCertificate, World},
 };
 
 /// Every real name that is played; a test's hosts file maps them to 127.0.0.1.
@@ -98,6 +98,10 @@ pub const HOSTS: [&str; 37] = [
 pub struct Tls {
     /// Signed by its own authority, or for the token proxy by another.
     own: Arc<ServerConfig>,
+    /// Signed by the same authority, for another name.
+    other_name: Arc<ServerConfig>,
+    /// The same, for the right names, until yesterday.
+    expired: Arc<ServerConfig>,
     /// Self-signed, for Service Fabric.
     service_fabric: Arc<ServerConfig>,
     /// Another one.
@@ -131,20 +135,29 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     pub fn new() -> (String, Self) {
         let (ca_pem, issuer) = authority("azfed emulator authority");
-        let names = HOSTS.iter().copied().chain(["localhost", "127.0.0.1"]).map(ToOwned::to_owned).collect();
-        let own = signed(names, &issuer);
+        let names: Vec<String> =
+            HOSTS.iter().copied().chain(["localhost", "127.0.0.1"]).map(ToOwned::to_owned).collect();
+        let own = signed(names.clone(), &issuer, false);
+        let alone =
+            |key: Arc<CertifiedKey>| config(Arc::new(ByName { own: Arc::clone(&key), token_proxy: key }));
+        let other_name = alone(signed(vec!["other.example".to_owned()], &issuer, false));
+        let expired = alone(signed(names, &issuer, true));
         let (token_proxy_ca_pem, issuer) = authority("azfed emulator cluster authority");
-        let token_proxy = signed(vec![TOKEN_PROXY_NAME.to_owned()], &issuer);
+        let token_proxy = signed(vec![TOKEN_PROXY_NAME.to_owned()], &issuer, false);
         let own = config(Arc::new(ByName { own, token_proxy }));
         let (service_fabric, thumbprint) = self_signed();
         let (wrong, _) = self_signed();
-        (ca_pem, Self { own, service_fabric, wrong, thumbprint, token_proxy_ca_pem })
+        (ca_pem, Self { own, other_name, expired, service_fabric, wrong, thumbprint, token_proxy_ca_pem })
     }
 
     fn at(&self, door: Door, world: &World) -> Option<Arc<ServerConfig>> {
         let config = match door {
             Door::Http => return None,
-            Door::Tls => &self.own,
+            Door::Tls => match world.lock().settings.tls_certificate {
+                TlsCertificate::Right => &self.own,
+                TlsCertificate::OtherName => &self.other_name,
+                TlsCertificate::Expired => &self.expired,
+            },
             Door::ServiceFabric => match world.lock().settings.service_fabric_certificate {
                 ServiceFabricCertificate::Right => &self.service_fabric,
                 ServiceFabricCertificate::Wrong => &self.wrong,
@@ -166,9 +179,14 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
 }
 
 /// A certificate for these names, and its key.
-fn signed(names: Vec<String>, issuer: &Issuer<'_, KeyPair>) -> Arc<CertifiedKey> {
+fn signed(names: Vec<String>, issuer: &Issuer<'_, KeyPair>, expired: bool) -> Arc<CertifiedKey> {
     let key = KeyPair::generate().unwrap();
     let mut server = CertificateParams::new(names).unwrap();
+    if expired {
+        let yesterday = SystemTime::now() - Duration::from_hours(24);
+        server.not_before = (yesterday - Duration::from_hours(24)).into();
+        server.not_after = yesterday.into();
+    }
     server.distinguished_name.push(DnType::CommonName, "azfed emulator");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.use_authority_key_identifier_extension = true;
@@ -405,6 +423,7 @@ async fn respond(request: Request, world: &Arc<World>) -> io::Result<Answer> {
             Ok(route(kind, &request, world))
         }
         Some(Action::Aadsts { code }) => Ok(entra::refusal(code, &request, "")),
+        Some(Action::Echo { status, spelling }) => Ok(echo::refuse(status, spelling, kind, &request)),
         Some(action) => misbehave(action),
         None => Ok(route(kind, &request, world)),
     };
@@ -486,7 +505,9 @@ fn misbehave(action: Action) -> io::Result<Answer> {
         Action::Redirect { status, to } => with(answer(status, "", ""), "location", &to),
         Action::Huge => answer(200, JSON, vec![b' '; 10_000_000]),
         Action::SlowDrip => scripted((0..600).map(|_| Some(" ".into())).collect(), Duration::from_secs(1)),
-        Action::Delay { .. } | Action::Aadsts { .. } => answer(500, "text/plain", "not a misbehaviour"),
+        Action::Delay { .. } | Action::Aadsts { .. } | Action::Echo { .. } => {
+            answer(500, "text/plain", "not a misbehaviour")
+        }
     })
 }
 

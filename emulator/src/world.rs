@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     aws::AwsFederation,
     blob::Blob,
+    echo::Spelling,
     hosts::{
         arc::{self, ArcAgent, ArcChallenge},
         azure_ml::AzureMlNames,
@@ -179,6 +180,18 @@ pub enum Names {
     Real,
 }
 
+/// Which certificate a TLS server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsCertificate {
+    /// The right one.
+    Right,
+    /// One for another name.
+    OtherName,
+    /// One that ended yesterday.
+    Expired,
+}
+
 /// What can be changed while it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -211,6 +224,8 @@ pub struct Settings {
     pub arc_agent: ArcAgent,
     /// Whether Azure Machine Learning's endpoint wants an identity named in every request.
     pub azure_ml_names: AzureMlNames,
+    /// Which certificate every other TLS server shows.
+    pub tls_certificate: TlsCertificate,
     /// Which certificate Service Fabric's endpoint shows.
     pub service_fabric_certificate: ServiceFabricCertificate,
     /// Which service accounts of the cluster may be which identities.
@@ -236,6 +251,7 @@ impl Default for Settings {
             arc_challenge: ArcChallenge::Right,
             arc_agent: ArcAgent::New,
             azure_ml_names: AzureMlNames::Required,
+            tls_certificate: TlsCertificate::Right,
             service_fabric_certificate: ServiceFabricCertificate::Right,
             identity_bindings: vec![IdentityBinding::of_pod()],
             aws_federation: AwsFederation::Enabled,
@@ -314,6 +330,13 @@ pub enum Action {
     Aadsts {
         /// The number.
         code: u32,
+    },
+    /// A refusal that repeats what the request authenticates itself with.
+    Echo {
+        /// The status.
+        status: u16,
+        /// How.
+        spelling: Spelling,
     },
     /// The right answer, but late.
     Delay {

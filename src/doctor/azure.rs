@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     http::{self, Answer, Channel, Http},
-    identifiers::{ClientId, Endpoint},
+    identifiers::{ClientId, Endpoint, ResourceId, SubscriptionId},
     nearest::{self, Credential},
     retry,
     secret::Secret,
@@ -81,7 +81,7 @@ pub struct Subscription {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagedIdentity {
     /// Its path.
-    id: String,
+    id: ResourceId,
     /// Its name.
     pub name: String,
     /// Its resource group.
@@ -105,8 +105,13 @@ impl<'a> ResourceManager<'a> {
     /// The subscriptions that the caller has a role in.
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
         let endpoint = self.base.join("subscriptions").with_query("api-version", SUBSCRIPTIONS_VERSION);
-        let list = self.list(endpoint).await?;
-        Ok(list.into_iter().filter_map(|value| serde_json::from_value(value).ok()).collect())
+        // what is no id would lead elsewhere in a path, and may be of any length
+        let subscription = |value| {
+            let one: Subscription = serde_json::from_value(value).ok()?;
+            let id: SubscriptionId = one.subscription_id.parse().ok()?;
+            Some(Subscription { subscription_id: id.to_string(), ..one })
+        };
+        Ok(self.list(endpoint).await?.into_iter().filter_map(subscription).collect())
     }
 
     /// The identity with a client id, in the first of these subscriptions that has it.
@@ -136,7 +141,7 @@ impl<'a> ResourceManager<'a> {
 
     /// The identity's federated credentials.
     pub async fn credentials(&self, identity: &ManagedIdentity) -> Result<Vec<Credential>, Error> {
-        let path = format!("{}/federatedIdentityCredentials", identity.id.trim_start_matches('/'));
+        let path = format!("{}/federatedIdentityCredentials", identity.id.as_str().trim_start_matches('/'));
         let endpoint = self.base.join(&path).with_query("api-version", IDENTITIES_VERSION);
         let list = Value::Array(self.list(endpoint).await?);
         nearest::read(&list.to_string()).map_err(|_| Error::Unreadable)
@@ -158,7 +163,10 @@ impl<'a> ResourceManager<'a> {
                     message: word("message"),
                 });
             }
-            let Value::Array(page) = body["value"].take() else { return Err(Error::Unreadable) };
+            // an index would panic where the answer is no object
+            let Some(Value::Array(page)) = body.get_mut("value").map(Value::take) else {
+                return Err(Error::Unreadable);
+            };
             all.extend(page);
             next = body["nextLink"].as_str().and_then(|link| self.base.follow(link));
         }
@@ -176,7 +184,7 @@ pub async fn get(
     loop {
         let request = channel.get(endpoint).header("accept", "application/json");
         let request = match bearer {
-            Some(bearer) => request.bearer_auth(bearer.expose()),
+            Some(bearer) => request.bearer(bearer),
             None => request,
         };
         let answered = channel.send(endpoint, request).await;
@@ -200,17 +208,10 @@ pub async fn get(
 /// The identity in a list's entry, if it is the one with this client id.
 fn managed_identity(value: &Value, client: &ClientId) -> Option<ManagedIdentity> {
     let its: ClientId = value["properties"]["clientId"].as_str()?.parse().ok()?;
-    let id = value["id"].as_str()?;
-    let group = {
-        let mut segments =
-            id.split('/').skip_while(|segment| !segment.eq_ignore_ascii_case("resourceGroups"));
-        segments.nth(1)?
-    };
-    (its == *client && id.starts_with("/subscriptions/")).then(|| ManagedIdentity {
-        id: id.to_owned(),
-        name: value["name"].as_str().unwrap_or_default().to_owned(),
-        resource_group: group.to_owned(),
-    })
+    let id: ResourceId = value["id"].as_str()?.parse().ok()?;
+    let (group, name) = id.managed_identity()?;
+    let (resource_group, name) = (group.to_owned(), name.to_owned());
+    (its == *client).then_some(ManagedIdentity { id, name, resource_group })
 }
 
 #[cfg(test)]
@@ -223,14 +224,19 @@ mod tests {
     fn an_identity_is_known_by_its_client_id() {
         let client: ClientId = "aaaaaaaa-1111-4111-8111-111111111111".parse().unwrap();
         let entry = |id: &str, client: &str| json!({ "id": id, "name": "infra-prod", "properties": { "clientId": client } });
-        let id = "/subscriptions/s/resourcegroups/ids/providers/Microsoft.ManagedIdentity/userAssignedIdentities/infra-prod";
+        let id = "/subscriptions/44444444-4444-4444-8444-444444444444/resourcegroups/ids/providers/Microsoft.ManagedIdentity/userAssignedIdentities/infra-prod";
         let found = managed_identity(&entry(id, "AAAAAAAA-1111-4111-8111-111111111111"), &client).unwrap();
         assert_eq!((found.name.as_str(), found.resource_group.as_str()), ("infra-prod", "ids"));
         for wrong in [
             entry(id, "bbbbbbbb-1111-4111-8111-111111111111"),
             entry("https://elsewhere/resourceGroups/ids", client.as_str()),
             entry("/subscriptions/s", client.as_str()),
+            entry(&id.replace("/ids/", "/ids/../../x/"), client.as_str()),
+            entry(&id.replace("infra-prod", "a\n#b"), client.as_str()),
+            entry(&id.replace("infra-prod", "--help"), client.as_str()),
             json!({}),
+            json!([]),
+            json!("x"),
         ] {
             assert_eq!(managed_identity(&wrong, &client), None, "{wrong}");
         }

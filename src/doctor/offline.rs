@@ -197,6 +197,7 @@ pub(super) fn variables(args: &DoctorArgs, env: &Env) -> Step {
         Some(value) if value.starts_with("$(") => "a macro that was not expanded",
         Some(_) => "set",
         None if env.is_empty(name) => "empty",
+        None if env.is_set(name) => "set, but not UTF-8",
         None => "not set",
     };
     let rows: Vec<(&str, String)> =
@@ -367,27 +368,30 @@ pub(super) fn identity(
 /// Proxies and CA certificates.
 pub(super) fn network(endpoints: &[(&str, &Endpoint)], env: &Env) -> (Step, Option<Http>) {
     let id = "network";
-    match Http::new(env, endpoints.iter().map(|(_, endpoint)| *endpoint)) {
-        Ok(http) => (ways(id, endpoints, env), Some(http)),
-        Err(error) => (Step::error(id, &Error::Http(error)), None),
-    }
+    let made = Http::new(env, endpoints.iter().map(|(_, endpoint)| *endpoint))
+        .and_then(|http| Ok((ways(id, endpoints, env, &http)?, Some(http))));
+    made.unwrap_or_else(|error| (Step::error(id, &Error::Http(error)), None))
 }
 
 /// How each server is reached, and which certificates count.
-fn ways(id: &'static str, endpoints: &[(&str, &Endpoint)], env: &Env) -> Step {
+fn ways(
+    id: &'static str,
+    endpoints: &[(&str, &Endpoint)],
+    env: &Env,
+    http: &Http,
+) -> Result<Step, http::Error> {
     let named = |names: [&'static str; 2]| names.into_iter().find(|name| env.is_set(name));
     let set = named(names::system::HTTPS_PROXY).or_else(|| named(names::system::ALL_PROXY));
     let excepted = named(names::system::NO_PROXY);
     let mut rows = Vec::new();
-    let (mut through, mut beyond) = (0, 0);
+    let mut is_any_through = false;
     for (what, endpoint) in endpoints {
         let way = if endpoint.is_loopback() {
             "on this machine".to_owned()
-        } else if let Some(proxy) = http::proxy_for(endpoint) {
-            through += 1;
+        } else if let Some(proxy) = http.proxy_for(endpoint)? {
+            is_any_through = true;
             format!("through the proxy {proxy}")
         } else {
-            beyond += 1;
             "directly".to_owned()
         };
         rows.push((*what, format!("{} {way}", endpoint.host())));
@@ -400,17 +404,12 @@ fn ways(id: &'static str, endpoints: &[(&str, &Endpoint)], env: &Env) -> Step {
             |name| format!("those of {name}, and no others"),
         ),
     ));
-    if let (Some(name), None, 0, 1..) = (set, excepted, through, beyond) {
-        return Step::warning(id, &format!("{name} is set, but it is not a proxy's URL"))
-            .with_table(&rows)
-            .hint(format!("write {name} as http://HOST:PORT"));
-    }
-    let summary = match (through, beyond, excepted) {
-        (0, _, None) => "no proxy".to_owned(),
-        (0, _, Some(name)) => format!("no proxy, or {name} excepts these hosts"),
+    let summary = match (is_any_through, excepted) {
+        (false, None) => "no proxy".to_owned(),
+        (false, Some(name)) => format!("no proxy, or {name} excepts these hosts"),
         _ => format!("a proxy, by {}", set.unwrap_or("the system's settings")),
     };
-    Step::ok(id, &summary).with_table(&rows)
+    Ok(Step::ok(id, &summary).with_table(&rows))
 }
 
 /// Whether what a login leaves for later steps could be written.

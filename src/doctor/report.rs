@@ -126,10 +126,7 @@ impl Step {
     /// This step with more next steps.
     #[must_use]
     pub fn hints(mut self, hints: &Hints) -> Self {
-        self.hints.extend(hints.iter().map(|hint| Hint {
-            text: text::inert(&hint.text),
-            lines: hint.lines.iter().map(|line| text::inert(line)).collect(),
-        }));
+        self.hints.extend(hints.iter().map(Hint::shown));
         self
     }
 

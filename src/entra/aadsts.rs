@@ -73,7 +73,7 @@ pub static TABLE: &[Row] = &[
         codes: &[700_212],
         class: Class::Propagation,
         meaning: "the federated credential with this issuer and subject has another audience",
-        fix: "correct the credential's audience, or say `--audience` to present the one that it has; one that fits is made by:",
+        fix: "say `--audience` to present the one that it has, or delete that credential (issuer and subject can be there only once) and create one that fits:",
         shows_command: true,
     },
     Row {
@@ -206,7 +206,7 @@ pub static TABLE: &[Row] = &[
         codes: &[900_023],
         class: Class::Permanent,
         meaning: "the tenant id is neither a GUID nor a domain name",
-        fix: "check the tenant id: an empty or unexpanded variable?",
+        fix: "check the tenant id: the variable that it comes from may be empty or unexpanded",
         shows_command: false,
     },
     Row {

@@ -4,13 +4,13 @@
 
 use std::str::FromStr;
 
+use aws_lc_rs::digest;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use sha1_smol::Sha1;
 use subtle::ConstantTimeEq;
 
 use crate::identifiers::Invalid;
@@ -43,7 +43,8 @@ impl FromStr for Thumbprint {
 
 impl Thumbprint {
     fn is_of(&self, certificate: &[u8]) -> bool {
-        Sha1::from(certificate).digest().bytes().ct_eq(&self.0).into()
+        let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, certificate);
+        digest.as_ref().ct_eq(&self.0).into()
     }
 }
 

@@ -3,13 +3,15 @@
 //! Sources: actions/runner `src/Runner.Worker` and azure-pipelines-agent `src/Agent.Worker` (one worker process a job),
 //! proc(5) for `/proc/<pid>/stat`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ui::Runner;
 
 /// The runners' worker processes, of which each runs one job: GitHub's, Azure DevOps', act's, Gitea's, Forgejo's.
 const WORKERS: [&str; 5] = ["Runner.Worker", "Agent.Worker", "act", "act_runner", "forgejo-runner"];
 
 /// A process, told from a later one of the same number by when it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Process id.
     pub pid: u32,
@@ -56,6 +58,12 @@ fn shell() -> Option<u32> {
 }
 
 impl Owner {
+    /// This process.
+    pub fn own() -> Self {
+        let pid = std::process::id();
+        Self { pid, started: look_at(pid).and_then(|process| process.started) }
+    }
+
     /// Whether it is still there.
     pub fn is_alive(&self) -> bool {
         look_at(self.pid).is_some_and(|process| !process.ended && process.started == self.started)

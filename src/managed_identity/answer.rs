@@ -56,7 +56,8 @@ pub(super) fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
 
 /// A number, as such or as text.
 fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+    Some(number?.min(clock::LAST))
 }
 
 /// Seconds since 1970: as a number, as text, or as the endpoint of 2017 writes dates: `06/20/2019 02:57:58 +00:00` on
@@ -163,6 +164,8 @@ mod tests {
         for (value, expected) in [
             (json!(1_700_000_000), Some(1_700_000_000)),
             (json!("1700000000"), Some(1_700_000_000)),
+            (json!(u64::MAX), Some(clock::LAST)),
+            (json!("18446744073709551615"), Some(clock::LAST)),
             (json!("06/20/2019 02:57:58 +00:00"), Some(1_560_999_478)),
             (json!("1/16/2020 5:24:12 AM +00:00"), Some(1_579_152_252)),
             (json!("1/16/2020 12:24:12 AM +00:00"), Some(1_579_134_252)),

@@ -124,12 +124,12 @@ impl Aws {
         let channel = http.channel(&self.endpoint).map_err(failed)?;
         let mut request = channel.post(&self.endpoint);
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
-            request = request.header(*name, value);
+            request = request.header(name, value);
         }
         if let Some(session) = &key.session {
-            request = request.header(signature::SESSION, session.expose());
+            request = request.secret_header(signature::SESSION, session);
         }
-        let request = request.header("authorization", authorization.expose()).body(body);
+        let request = request.secret_header("authorization", &authorization).body(body);
         let answer = channel.send(&self.endpoint, request).await.map_err(failed)?;
         let text = Secret::new(String::from_utf8(answer.body).unwrap_or_default());
         if answer.status != 200 {
@@ -229,7 +229,7 @@ async fn of_container(
         }
     };
     if let Some(opens) = opens {
-        request = request.header("authorization", opens.expose());
+        request = request.secret_header("authorization", opens);
     }
     let answer = channel.send(endpoint, request).await.map_err(failed)?;
     if answer.status != 200 {
@@ -251,9 +251,8 @@ async fn of_container(
         secret: Secret::new(answered.secret_access_key),
         session: answered.token.map(Secret::new),
     };
-    for secret in [Some(&key.secret), key.session.as_ref()].into_iter().flatten() {
-        ui.mask(secret).map_err(Error::Mask)?;
-    }
+    let secrets: Vec<&Secret> = [Some(&key.secret), key.session.as_ref()].into_iter().flatten().collect();
+    ui.mask(&secrets).map_err(Error::Mask)?;
     Ok(key)
 }
 

@@ -73,7 +73,7 @@ impl AzureDevOps {
         let channel = http.channel(&endpoint).map_err(failed)?;
         let request = channel
             .post(&endpoint)
-            .bearer_auth(self.access_token.expose())
+            .bearer(&self.access_token)
             .header("content-type", "application/json")
             .header("content-length", "0")
             .header("accept", "application/json")

@@ -68,7 +68,7 @@ impl Asking {
         let failed = |source| Error::Http { issuer: NAME, source };
         let endpoint = self.request_url.with_query("audience", audience.as_str());
         let channel = http.channel(&endpoint).map_err(failed)?;
-        let request = channel.get(&endpoint).header("authorization", self.request_token.expose());
+        let request = channel.get(&endpoint).secret_header("authorization", &self.request_token);
         let answer = channel.send(&endpoint, request).await.map_err(failed)?;
         masked(ui, &issued(NAME, &answer, "id_token")?, NAME)
     }

@@ -113,10 +113,7 @@ impl GitHub {
         let failed = |source| Error::Http { issuer, source };
         let endpoint = self.request_url.with_query("audience", audience.as_str());
         let channel = http.channel(&endpoint).map_err(failed)?;
-        let request = channel
-            .get(&endpoint)
-            .bearer_auth(self.request_token.expose())
-            .header("accept", "application/json");
+        let request = channel.get(&endpoint).bearer(&self.request_token).header("accept", "application/json");
         let answer = channel.send(&endpoint, request).await.map_err(failed)?;
         masked(ui, &issued(issuer, &answer, "value")?, issuer)
     }

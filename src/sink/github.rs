@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Error, Facts};
 use crate::{
+    clock,
     env::{Env, names::github},
     export::Plan,
     secret::Secret,
@@ -80,7 +81,7 @@ pub fn failure_summary(rendered: &str) -> String {
 
 /// Seconds since 1970 as people read them.
 pub fn utc(seconds: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(253_402_300_799));
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(clock::LAST));
     humantime::format_rfc3339_seconds(at).to_string().replace('T', " ")
 }
 

@@ -13,8 +13,8 @@ use crate::{
     clock::Moment,
     error::Hints,
     http::{self, Answer, Channel, Http},
-    identifiers::{Endpoint, SubscriptionId},
-    nearest::Credential,
+    identifiers::{self, ClientId, Endpoint, Invalid, ObjectId, RoleScope, SubscriptionId, TenantId},
+    nearest::{Credential, Owner},
     retry,
     secret::Secret,
     subject, text,
@@ -27,6 +27,8 @@ const AUTHORIZATION_API: &str = "2022-04-01";
 const MOST_TRIES: u32 = 8;
 /// A new identity is not known everywhere at once.
 const PROPAGATION: Duration = Duration::from_mins(3);
+/// Readings of what there is after it was written.
+const MOST_READINGS: u32 = 4;
 /// Federated credentials that one identity can have.
 const MOST: usize = 20;
 
@@ -74,6 +76,33 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A credential that is for another identity than the named one.
+    #[error("credential `{}` is for {whose}, and not for {named}", text::one_line(name))]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// Whose it is to be.
+        whose: String,
+        /// Who was named.
+        named: String,
+    },
+    /// A credential that nobody said an identity for.
+    #[error("credential `{}` names no {what}", text::one_line(name))]
+    Ownerless {
+        /// Its name.
+        name: String,
+        /// What it does not name.
+        what: &'static str,
+    },
+    /// One role for many.
+    #[error("`--role` goes to one identity, and the file has credentials for {0}")]
+    RoleForSeveral(usize),
+    /// Nothing to do.
+    #[error("the file has no credentials")]
+    Empty,
+    /// An expression, which this version of the API does not take.
+    #[error("credential `{}` has an expression (flexible), and no subject", text::one_line(.0))]
+    Flexible(String),
     /// A name that would lead elsewhere in a URL.
     #[error("`{}` is no name of {what}", text::one_line(name))]
     Name {
@@ -96,6 +125,27 @@ impl Error {
                 "your own login needs Managed Identity Contributor on the resource group, and for a role Role Based Access \
                  Control Administrator",
             ),
+            Self::Foreign { .. } => Hints::one(
+                "leave `--identity` and `--resource-group` away: then each credential goes to the identity that its entry names; or \
+                 give it the file of one identity alone; a client id is what the identity map says",
+            ),
+            Self::Ownerless { what: "identity", .. } => Hints::one(
+                "say `--identity`, or put the name into the identity map's entry as `identity`, and print the list again",
+            ),
+            Self::Ownerless { .. } => Hints::one(
+                "say `--resource-group`, or put it into the identity map's entry as `resource_group`, and print the list again",
+            ),
+            Self::Flexible(_) => Hints::one(
+                "`apply` creates exact credentials only: `azfed trust … --flexible --as az` prints the command for a managed identity, \
+                 which may refuse it, and `--as az-app` the one for an app registration",
+            ),
+            Self::RoleForSeveral(_) => Hints::one(
+                "apply the map's file without `--role`; then one identity's credentials with it, or `az role assignment create`",
+            ),
+            Self::Http(error) => Hints::one(error.hint().unwrap_or(
+                "check that this machine reaches Azure Resource Manager: proxy (HTTPS_PROXY, NO_PROXY), firewall, CA \
+                 (SSL_CERT_FILE)",
+            )),
             Self::TooMany(_) => Hints::one("use another identity, or remove credentials that no job needs"),
             Self::NoRole { .. } => {
                 Hints::one("its name is as `az role definition list --query [].roleName` has it")
@@ -121,6 +171,8 @@ pub struct ResourceManager<'a> {
     channel: Channel,
     token: Secret,
     ui: &'a Ui,
+    /// All tries for one request together.
+    timeout: Duration,
 }
 
 /// What is wanted.
@@ -137,7 +189,53 @@ pub struct Wanted {
     /// Its credentials; others that it has stay.
     pub credentials: Vec<Credential>,
     /// A role, and where.
-    pub role: Option<(String, String)>,
+    pub role: Option<(String, RoleScope)>,
+}
+
+/// Which identity gets which credentials: the named one all of them, unless one is another's; else each its own.
+pub fn by_identity(
+    identity: Option<&str>,
+    resource_group: Option<&str>,
+    credentials: Vec<Credential>,
+) -> Result<Vec<(String, String, Vec<Credential>)>, Error> {
+    let mut found: Vec<(String, String, Vec<Credential>)> = Vec::new();
+    for credential in credentials {
+        let Owner { identity: own, resource_group: own_group, .. } = &credential.owner;
+        let differs = |named: Option<&str>, own: &Option<String>| {
+            named.zip(own.as_deref()).is_some_and(|(named, own)| !named.eq_ignore_ascii_case(own))
+        };
+        if differs(identity, own) || differs(resource_group, own_group) {
+            let said = |name: Option<&str>, group: Option<&str>| {
+                let name = name.map(|name| format!("identity `{}`", text::one_line(name)));
+                let group = group.map(|group| format!("resource group `{}`", text::one_line(group)));
+                name.into_iter().chain(group).collect::<Vec<_>>().join(" in ")
+            };
+            return Err(Error::Foreign {
+                name: credential.name.clone(),
+                whose: said(own.as_deref(), own_group.as_deref()),
+                named: said(identity, resource_group),
+            });
+        }
+        let missing = |what| Error::Ownerless { name: credential.name.clone(), what };
+        let name = identity.or(own.as_deref()).ok_or_else(|| missing("identity"))?.to_owned();
+        let group =
+            resource_group.or(own_group.as_deref()).ok_or_else(|| missing("resource group"))?.to_owned();
+        let is_here = |(other, other_group, _): &&mut (String, String, Vec<Credential>)| {
+            other.eq_ignore_ascii_case(&name) && other_group.eq_ignore_ascii_case(&group)
+        };
+        match found.iter_mut().find(is_here) {
+            Some((_, _, credentials)) => credentials.push(credential),
+            None => found.push((name, group, vec![credential])),
+        }
+    }
+    match (identity, resource_group) {
+        // the identity alone, and perhaps its role
+        (Some(identity), Some(group)) if found.is_empty() => {
+            Ok(vec![(identity.to_owned(), group.to_owned(), Vec::new())])
+        }
+        _ if found.is_empty() => Err(Error::Empty),
+        _ => Ok(found),
+    }
 }
 
 /// One step of the plan.
@@ -145,7 +243,7 @@ pub struct Wanted {
 enum Step {
     MakeIdentity { location: String },
     Write(Credential, &'static str),
-    Assign { role: String, scope: String, definition: String },
+    Assign { role: String, scope: RoleScope, definition: String },
 }
 
 /// What there is, and what is to be done.
@@ -161,20 +259,22 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub struct Ids {
     /// Client id.
-    pub client: String,
+    pub client: ClientId,
     /// Object id of its service principal.
-    pub principal: String,
+    pub principal: ObjectId,
     /// Tenant.
-    pub tenant: String,
+    pub tenant: TenantId,
 }
 
 /// The operator's own access token, from their az.
-pub async fn operators_token(resource: &str) -> Result<Secret, Error> {
+pub async fn operators_token(resource: &str, timeout: Duration) -> Result<Secret, Error> {
     let operator = |reason: String| Error::Operator(text::one_line(&reason));
     let mut az = tokio::process::Command::new(if cfg!(windows) { "az.cmd" } else { "az" });
     az.args(["account", "get-access-token", "--output", "json", "--resource", resource]);
     az.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = az.output().await.map_err(|error| operator(format!("az: {error}")))?;
+    let output = tokio::time::timeout(timeout, az.output()).await;
+    let output = output.map_err(|_| operator("az gave no access token in time".to_owned()))?;
+    let output = output.map_err(|error| operator(format!("az: {error}")))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
@@ -200,16 +300,50 @@ impl Plan {
 
 /// A name that stands in a path as it is.
 fn named(what: &'static str, name: &str) -> Result<String, Error> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.()".contains(&byte);
-    let ok =
-        !name.is_empty() && name.len() <= 128 && name.bytes().all(allowed) && !name.chars().all(|c| c == '.');
-    if ok { Ok(name.to_owned()) } else { Err(Error::Name { what, name: name.to_owned() }) }
+    if identifiers::is_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(Error::Name { what, name: name.to_owned() })
+    }
+}
+
+/// Whether these can be written as they are, one beside the other.
+fn writable(credentials: &[Credential]) -> Result<(), Error> {
+    for (place, credential) in credentials.iter().enumerate() {
+        let wrong = |reason| Err(Error::Credential { name: credential.name.clone(), reason });
+        if credential.subject.is_none() || credential.audiences.len() != 1 {
+            return wrong("it has no subject, or not exactly one audience");
+        }
+        named("a federated credential", &credential.name)?;
+        let before = &credentials[..place];
+        if before.iter().any(|other| other.name.eq_ignore_ascii_case(&credential.name)) {
+            return wrong("the file has another one of that name, letter case aside");
+        }
+        if before.iter().any(|other| is_for_the_same(other, credential)) {
+            return wrong(
+                "the file has another one with its issuer and subject, and an identity can have one",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether two have the same issuer and subject, which one identity can have once (Microsoft Learn "Workload identity
+/// federation considerations").
+fn is_for_the_same(one: &Credential, other: &Credential) -> bool {
+    (&one.issuer, &one.subject) == (&other.issuer, &other.subject)
 }
 
 impl<'a> ResourceManager<'a> {
     /// One to ask.
-    pub fn new(base: Endpoint, http: &Http, token: Secret, ui: &'a Ui) -> Result<Self, Error> {
-        Ok(Self { channel: http.channel(&base)?, base, token, ui })
+    pub fn new(
+        base: Endpoint,
+        http: &Http,
+        token: Secret,
+        timeout: Duration,
+        ui: &'a Ui,
+    ) -> Result<Self, Error> {
+        Ok(Self { channel: http.channel(&base)?, base, token, timeout, ui })
     }
 
     async fn ask(
@@ -223,15 +357,19 @@ impl<'a> ResourceManager<'a> {
         for (name, value) in query {
             endpoint = endpoint.with_query(name, value);
         }
-        let mut next = 2;
+        let (since, mut next) = (Moment::now(), 2);
         loop {
             let request =
                 if method == "PUT" { self.channel.put(&endpoint) } else { self.channel.get(&endpoint) };
-            let mut request = request.bearer_auth(self.token.expose()).header("accept", "application/json");
+            let mut request = request.bearer(&self.token).header("accept", "application/json");
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = self.channel.send(&endpoint, request).await;
+            let left = self.timeout.saturating_sub(since.elapsed());
+            let late =
+                || http::Error::Transport { host: endpoint.host(), reason: "no answer in time".to_owned() };
+            let answer = tokio::time::timeout(left, self.channel.send(&endpoint, request)).await;
+            let answer = answer.unwrap_or_else(|_| Err(late()));
             let (reason, retry_after) = match &answer {
                 Ok(answer) if answer.status == 409 && code(answer) != "RoleAssignmentExists" => {
                     ("409".to_owned(), answer.retry_after)
@@ -243,7 +381,7 @@ impl<'a> ResourceManager<'a> {
                 _ => return Ok(answer?),
             };
             match retry::wait(next, retry_after, fastrand::f64()) {
-                Some(wait) if next <= MOST_TRIES => {
+                Some(wait) if next <= MOST_TRIES && since.elapsed() + wait < self.timeout => {
                     self.ui.info(&format!(
                         "Azure Resource Manager answers {reason}; trying again in {:.1} s",
                         wait.as_secs_f64()
@@ -259,7 +397,10 @@ impl<'a> ResourceManager<'a> {
     async fn get(&self, what: &str, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>, Error> {
         let answer = self.ask("GET", path, query, None).await?;
         match answer.status {
-            200 => Ok(serde_json::from_slice(&answer.body).ok()),
+            200 => match serde_json::from_slice(&answer.body) {
+                Ok(body @ Value::Object(_)) => Ok(Some(body)),
+                _ => Err(unreadable(what, "its answer is no JSON object")),
+            },
             404 if ["ResourceNotFound", "ResourceGroupNotFound"].contains(&code(&answer).as_str()) => {
                 if code(&answer) == "ResourceNotFound" { Ok(None) } else { Err(refused(what, &answer)) }
             }
@@ -285,18 +426,32 @@ impl<'a> ResourceManager<'a> {
         let group = named("a resource group", &wanted.resource_group)?;
         let identity = named("an identity", &wanted.identity)?;
         for credential in &wanted.credentials {
-            if credential.subject.is_none() || credential.audiences.len() != 1 {
-                let reason = "it has no subject, or not exactly one audience";
-                return Err(Error::Credential { name: credential.name.clone(), reason });
+            if credential.subject.is_none() {
+                return Err(Error::Flexible(credential.name.clone()));
             }
-            named("a federated credential", &credential.name)?;
         }
+        writable(&wanted.credentials)?;
         let path = format!(
             "subscriptions/{}/resourceGroups/{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{identity}",
             wanted.subscription
         );
         let found = self.get("read the identity", &path, &[("api-version", IDENTITY_API)]).await?;
-        let ids = found.as_ref().and_then(ids_of);
+        let ids = found.as_ref().map(|found| ids_of("read the identity", found)).transpose()?;
+        // the map's client id is what jobs log in as
+        for credential in &wanted.credentials {
+            let Some(client_id) = &credential.owner.client_id else { continue };
+            let is = ids.as_ref().map(|ids| ids.client.as_str());
+            if !is.is_some_and(|is| is.eq_ignore_ascii_case(client_id)) {
+                return Err(Error::Foreign {
+                    name: credential.name.clone(),
+                    whose: format!("client id {}", text::one_line(client_id)),
+                    named: match is {
+                        Some(is) => format!("identity `{identity}`, whose client id is {is}"),
+                        None => format!("identity `{identity}`, which is not there yet"),
+                    },
+                });
+            }
+        }
         let (mut steps, mut lines) = (Vec::new(), Vec::new());
         match (&ids, &wanted.location) {
             (Some(ids), _) => {
@@ -310,15 +465,23 @@ impl<'a> ResourceManager<'a> {
         }
         let there = if ids.is_some() { self.credentials(&path).await? } else { Vec::new() };
         let mut count = there.len();
+        let mut spoken_for: Vec<String> = Vec::new();
         for credential in &wanted.credentials {
             let said =
                 format!("{} for {}", credential.name, credential.subject.as_deref().unwrap_or_default());
             let said = text::one_line(&said);
-            let same = |other: &&Credential| {
-                (&other.issuer, &other.subject) == (&credential.issuer, &credential.subject)
-            };
+            let same = |other: &&Credential| is_for_the_same(other, credential);
             let by_name = there.iter().find(|other| other.name.eq_ignore_ascii_case(&credential.name));
-            match (there.iter().find(same), by_name) {
+            let same = there.iter().find(same);
+            // where there is one of the same issuer and subject, it is that one that stays or changes, by its own name
+            let name =
+                named("a federated credential", &same.unwrap_or(credential).name)?.to_ascii_lowercase();
+            if spoken_for.contains(&name) {
+                let reason = "another one of the file needs the credential of that name that the identity has: name it otherwise";
+                return Err(Error::Credential { name: credential.name.clone(), reason });
+            }
+            spoken_for.push(name);
+            match (same, by_name) {
                 (Some(other), _) if other.audiences == credential.audiences => {
                     lines.push(format!(
                         "keep    credential {}",
@@ -353,25 +516,30 @@ impl<'a> ResourceManager<'a> {
         }
         if let Some((role, scope)) = &wanted.role {
             let definition = self.role(role, scope).await?;
-            lines.push(format!("assign  role {} at {}", text::one_line(role), text::one_line(scope)));
+            lines.push(format!("assign  role {} at {scope}", text::one_line(role)));
             steps.push(Step::Assign { role: role.clone(), scope: scope.clone(), definition });
         }
         Ok(Plan { path, ids, steps, lines })
     }
 
-    async fn role(&self, role: &str, scope: &str) -> Result<String, Error> {
+    async fn role(&self, role: &str, scope: &RoleScope) -> Result<String, Error> {
         let filter = format!("roleName eq '{}'", role.replace('\'', "''"));
         let query = [("api-version", AUTHORIZATION_API), ("$filter", filter.as_str())];
-        let path =
-            format!("{}/providers/Microsoft.Authorization/roleDefinitions", scope.trim_end_matches('/'));
-        let list = self.get("look the role up", &path, &query).await?;
-        let id = list.as_ref().and_then(|list| list.pointer("/value/0/id")).and_then(Value::as_str);
+        let path = format!("{scope}/providers/Microsoft.Authorization/roleDefinitions");
+        let list = self.get("look the role up", &path, &query).await?.unwrap_or_default();
+        let list = list.get("value").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        // the plan shows the name: it must be that role's, whatever the filter made of it
+        let has_the_name = |one: &&Value| {
+            let name = one.pointer("/properties/roleName").and_then(Value::as_str);
+            name.is_some_and(|name| name.eq_ignore_ascii_case(role))
+        };
+        let id = list.iter().find(has_the_name).and_then(|one| one.get("id")).and_then(Value::as_str);
         id.map(ToOwned::to_owned)
-            .ok_or_else(|| Error::NoRole { role: role.to_owned(), scope: scope.to_owned() })
+            .ok_or_else(|| Error::NoRole { role: role.to_owned(), scope: scope.to_string() })
     }
 
-    /// Does what the plan says, one write after the other.
-    pub async fn apply(&self, plan: Plan) -> Result<Ids, Error> {
+    /// Does what the plan says, one write after the other, and reads what there is then.
+    pub async fn apply(&self, plan: Plan, wanted: &Wanted) -> Result<Ids, Error> {
         let mut ids = plan.ids;
         let query = [("api-version", IDENTITY_API)];
         for step in plan.steps {
@@ -380,7 +548,7 @@ impl<'a> ResourceManager<'a> {
                     let body = json!({ "location": location });
                     let answer =
                         self.put("create the identity", &plan.path, &query, &body, Duration::ZERO).await?;
-                    ids = ids_of(&answer);
+                    ids = Some(ids_of("create the identity", &answer)?);
                 }
                 Step::Write(credential, verb) => {
                     let path = format!("{}/federatedIdentityCredentials/{}", plan.path, credential.name);
@@ -394,16 +562,16 @@ impl<'a> ResourceManager<'a> {
                     self.ui.info(&format!("{verb}d {}", text::one_line(&credential.name)));
                 }
                 Step::Assign { role, scope, definition } => {
-                    let principal = ids.as_ref().map(|ids| ids.principal.clone()).unwrap_or_default();
+                    let principal = match &ids {
+                        Some(ids) => &ids.principal,
+                        None => return Err(Error::NoLocation(wanted.identity.clone())),
+                    };
                     // the same each time, so that a second run finds the first one's
-                    let name = assignment_name(&principal, &definition, &scope);
-                    let path = format!(
-                        "{}/providers/Microsoft.Authorization/roleAssignments/{name}",
-                        scope.trim_end_matches('/')
-                    );
+                    let name = assignment_name(principal, &definition, &scope);
+                    let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}");
                     let body = json!({ "properties": {
                         "roleDefinitionId": definition,
-                        "principalId": principal,
+                        "principalId": principal.as_str(),
                         "principalType": "ServicePrincipal",
                     } });
                     let what = format!("assign the role {role}");
@@ -412,11 +580,33 @@ impl<'a> ResourceManager<'a> {
                 }
             }
         }
-        ids.ok_or_else(|| Error::Refused {
-            what: "create the identity".to_owned(),
-            status: 200,
-            message: "its answer has no client id".to_owned(),
-        })
+        self.prove(&plan.path, &wanted.credentials).await
+    }
+
+    /// Reads the identity and its credentials once more: what is said at the end is what Azure has then.
+    async fn prove(&self, path: &str, credentials: &[Credential]) -> Result<Ids, Error> {
+        let what = "read the identity again";
+        for tries in 1.. {
+            let identity = self.get(what, path, &[("api-version", IDENTITY_API)]).await?;
+            let there = self.credentials(path).await?;
+            let is_there = |credential: &&Credential| {
+                there.iter().any(|other| {
+                    is_for_the_same(other, credential) && other.audiences == credential.audiences
+                })
+            };
+            match (&identity, credentials.iter().find(|credential| !is_there(credential))) {
+                (Some(identity), None) => return ids_of(what, identity),
+                _ if tries < MOST_READINGS => tokio::time::sleep(retry::propagation_wait(tries)).await,
+                (Some(_), Some(missing)) => {
+                    return Err(unreadable(
+                        &format!("keep the federated credential {}", missing.name),
+                        "the identity does not have it as it was written",
+                    ));
+                }
+                (None, _) => return Err(unreadable(what, "it is not there")),
+            }
+        }
+        Err(unreadable(what, "it is not there"))
     }
 
     /// A write. For as long as `patience` says, an identity that was made a moment ago may not be known yet.
@@ -453,11 +643,23 @@ impl<'a> ResourceManager<'a> {
     }
 }
 
-fn ids_of(identity: &Value) -> Option<Ids> {
+/// The ids in an identity. They are printed in a command, so each must be one.
+fn ids_of(what: &str, identity: &Value) -> Result<Ids, Error> {
     let id = |name: &str| {
-        identity.pointer(&format!("/properties/{name}")).and_then(Value::as_str).map(text::one_line)
+        let id = identity.pointer(&format!("/properties/{name}")).and_then(Value::as_str);
+        id.ok_or_else(|| unreadable(what, &format!("its answer has no {name}")))
     };
-    Some(Ids { client: id("clientId")?, principal: id("principalId")?, tenant: id("tenantId")? })
+    let wrong = |name: &'static str| move |invalid: Invalid| unreadable(what, &format!("{name}: {invalid}"));
+    Ok(Ids {
+        client: id("clientId")?.parse().map_err(wrong("clientId"))?,
+        principal: id("principalId")?.parse().map_err(wrong("principalId"))?,
+        tenant: id("tenantId")?.parse().map_err(wrong("tenantId"))?,
+    })
+}
+
+/// An answer that says yes and not what it must say.
+fn unreadable(what: &str, why: &str) -> Error {
+    Error::Refused { what: what.to_owned(), status: 200, message: why.to_owned() }
 }
 
 fn code(answer: &Answer) -> String {
@@ -471,10 +673,9 @@ fn refused(what: &str, answer: &Answer) -> Error {
     Error::Refused { what: what.to_owned(), status: answer.status, message }
 }
 
-/// A GUID of these three (RFC 9562, version 5).
-fn assignment_name(principal: &str, definition: &str, scope: &str) -> Uuid {
-    let name = format!("{}|{}|{}", principal, definition, scope.trim_end_matches('/')).to_ascii_lowercase();
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+/// A GUID of these three.
+fn assignment_name(principal: &ObjectId, definition: &str, scope: &RoleScope) -> Uuid {
+    text::name_based_uuid(&format!("{principal}|{definition}|{scope}").to_ascii_lowercase())
 }
 
 /// What is so now: who logs in as what.
@@ -513,9 +714,16 @@ mod tests {
 
     #[test]
     fn an_assignment_has_the_same_name_each_time() {
-        let name = assignment_name("P", "/d", "/subscriptions/s");
-        assert_eq!(name, assignment_name("p", "/D", "/subscriptions/s/"));
-        assert_ne!(name, assignment_name("q", "/d", "/subscriptions/s"));
+        let id = |last: char| format!("abababab-1111-4111-8111-11111111111{last}");
+        let name = |principal: &str, definition: &str, slash: &str| {
+            let scope = format!("/subscriptions/{}{slash}", id('5')).parse().unwrap();
+            assignment_name(&principal.parse().unwrap(), definition, &scope)
+        };
+        let (one, other) = (id('1'), id('2'));
+        let name_of_one = name(&one, "/d", "");
+        assert_eq!(name_of_one, name(&one.to_uppercase(), "/D", "/"));
+        assert_ne!(name_of_one, name(&other, "/d", ""));
+        let name = name_of_one;
         assert_eq!(name.get_version_num(), 5);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     },
     platform::{buildkite, circleci, codefresh, google_cloud},
     subject::{self, CodefreshTrigger, Context, Repository},
+    text,
 };
 
 impl Job {
@@ -121,7 +122,7 @@ impl Trust {
         }
         let mut trust = Self::new(jobs, &described.options)?;
         let audience = described.options.audience();
-        trust.notes.push(format!("The workspace needs the environment variable TFC_WORKLOAD_IDENTITY_AUDIENCE={audience}, or with a tag such as _AZURE behind its name."));
+        trust.notes.push(format!("The workspace needs the environment variable TFC_WORKLOAD_IDENTITY_AUDIENCE={}, or with a tag such as _AZURE behind its name.", text::shell_word(&audience)));
         trust.notes.push(
             "Give plan an identity that only reads, and apply another: print them with --phase.".to_owned(),
         );
@@ -255,7 +256,7 @@ impl Trust {
         });
         let mut trust = Self::new(jobs.collect(), &described.options)?;
         if repository.ids.is_none() {
-            trust.notes.push(format!("A newer repository (2026) has ids in its subjects, repo:{owner}-OWNER-ID/{name}-REPOSITORY-ID:…: add --immutable with what {server}/api/v1/repos/{owner}/{name} says (.owner.id and .id). `azfed trust here` in a job prints what it has."));
+            trust.notes.push(format!("A newer repository (2026) has ids in its subjects, repo:{owner}-OWNER-ID/{name}-REPOSITORY-ID:…: add --immutable with what {} says (.owner.id and .id). `azfed trust here` in a job prints what it has.", text::shell_word(&format!("{server}/api/v1/repos/{owner}/{name}"))));
         }
         trust.notes.push(
             "The workflow or job must say enable-openid-connect: true, and Entra must reach the server."

@@ -9,6 +9,7 @@ import argparse
 import base64
 import contextlib
 import glob
+import itertools
 import json
 import os
 import re
@@ -78,6 +79,13 @@ def spellings(secret):
     yield urllib.parse.quote(secret, safe="")
 
 
+def pasted(stderr):
+    """The lines below the first hint of a message that have to be pasted."""
+    lines = iter(stderr.splitlines())
+    next(line for line in lines if line.startswith("azfed: hint: ") and line.endswith(":"))
+    return "".join(line + "\n" for line in itertools.takewhile(lambda line: line.startswith("    "), lines))
+
+
 def leaks(emulator, text):
     return [secret[:20] for secret in emulator.secrets() for spelling in spellings(secret) if spelling in text]
 
@@ -94,8 +102,9 @@ def check_no_leak(emulator, runner, outcome):
 
 
 def check_nothing_left(runner):
-    left = list(files_below(runner.temp))
-    assert not left and not os.listdir(runner.temp), left
+    """But the summaries that the Azure DevOps agent reads after the step, and removes with its temp."""
+    left = [name for name in os.listdir(runner.temp) if not re.fullmatch(r"azfed-summary-\w{12}\.md", name)]
+    assert not left, left
 
 
 def check_home_untouched(runner):
@@ -546,18 +555,20 @@ def az_creates_what_trust_prints_and_the_job_logs_in(context):
             assert (checked.code, checked.stdout) == (0, f"the credential `printed-{number}` matches\n"), checked.show()
             login(job)
             job.run("logout")
-        # what a failed login prints, with the three names put in
+        # what a failed login prints, pasted as it stands into a shell that reads line after line
         job = context.job(GitHub, subject="repo:contoso/infra:ref:refs/heads/wrong")
         failed = job.run("login", *WHO)
         assert failed.code == 4, failed.show()
-        lines = iter(failed.stderr.splitlines())
-        first = next(line for line in lines if line.lstrip().startswith("az identity federated-credential create"))
-        command = "\n".join([first, next(lines), next(lines)])
-        for placeholder, value in (("<identity>", "infra-prod"), ("<group>", "contoso-prod"), ("<name>", "pasted")):
-            command = command.replace(placeholder, value)
-        expect(execute(["sh", "-c", command], {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"}), command)
+        shell = {**operator.later_step(), "PATH": path, "AZURE_CORE_COLLECT_TELEMETRY": "0"}
+        created = expect(execute(["sh"], shell, stdin=pasted(failed.stderr)), "the pasted commands")
+        assert json.loads(created)["subject"] == "repo:contoso/infra:ref:refs/heads/wrong", created
         login(job)
         job.run("logout")
+        # a client id that is no managed identity's: it says so, and changes nothing
+        refused = job.run("login", "--client-id", APPLICATION, "--tenant-id", TENANT)
+        assert refused.code == 4, refused.show()
+        nothing = execute(["sh"], shell, stdin=pasted(refused.stderr) + "echo still here\n")
+        assert nothing.stdout == "still here\n" and f"no managed identity {APPLICATION} in this subscription" in nothing.stderr, nothing.show()
         # the same by azfed itself, with az as the operator's login
         applied = operator.run("trust", "apply", file, "--subscription-id", SUBSCRIPTION, "--resource-group", "contoso-prod",
                                "--identity", "infra-apply", "--location", "westeurope", "--yes", PATH=path)
@@ -576,17 +587,22 @@ def refused_on(kind):
         assert outcome.code == 4, outcome.show()
         code = "AADSTS7002137" if kind is AzureDevOps else "AADSTS700213"
         assert outcome.stderr.count(f"azfed: error: Microsoft Entra refused this job's token ({code})") == 1, outcome.show()
-        for part in ("  presented by this job", "az identity federated-credential create", f"docs/errors.md#{code.lower()}"):
+        for part in ("  presented by this job", "then az identity federated-credential create", f"docs/errors.md#{code.lower()}"):
             assert part in outcome.stderr, outcome.show()
         check_no_leak(context.emulator, runner, outcome)
         check_nothing_left(runner)
         assert runner.handed_over == {}, runner.handed_over
         if kind is GitHub:
             assert "### Azure login failed" in runner.summary and code in runner.summary, runner.summary
-            assert outcome.stderr.endswith(f"::error title=azfed::Microsoft Entra refused this job's token ({code})\n")
+            annotation = outcome.stderr.splitlines()[-1]
+            assert annotation.startswith(f"::error title=azfed::Microsoft Entra refused this job's token ({code})%0Asubject "), outcome.show()
+            assert "--subject repo:contoso/infra:environment:staging" in annotation, annotation
             assert (runner.outputs, runner.state) == ({}, {})
         if kind is AzureDevOps:
             assert "##vso[task.logissue type=error]azfed: Microsoft Entra refused" in outcome.stderr
+            (path,) = re.findall(r"^##vso\[task\.uploadsummary\](/.*\.md)$", outcome.stderr, re.MULTILINE)
+            with open(path, encoding="utf-8") as file:
+                assert code in file.read(), path
 
     test.__name__ = f"refused_on_{kind.__name__}"
     return case(test)

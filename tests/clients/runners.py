@@ -15,10 +15,8 @@ class Outcome:
         return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
 
-def execute(command, environment, cwd=None, timeout=120):
-    done = subprocess.run(
-        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
-    )
+def execute(command, environment, cwd=None, timeout=120, stdin=""):
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=timeout, input=stdin)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
@@ -148,6 +146,11 @@ class AzureDevOps(Runner):
     def __init__(self, *arguments, **job):
         super().__init__(*arguments, **job)
         self.secret_variables = {}
+        self.prepended = []
+
+    def base(self):
+        base = super().base()
+        return {**base, "PATH": ":".join([*reversed(self.prepended), base["PATH"]])}
 
     def login_step(self):
         own = {"AGENT_TEMPDIRECTORY": self.temp, "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID": self.emulator.world["connection"]}
@@ -174,6 +177,8 @@ class AzureDevOps(Runner):
                     self.secret_variables[name] = value
                 else:
                     self.handed_over[name] = value
+            elif (area, event) == ("task", "prependpath"):
+                self.prepended.append(value)
             else:
                 assert (area, event) == ("task", "logissue"), f"unexpected command {line!r}"
 

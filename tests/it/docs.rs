@@ -1,9 +1,16 @@
 //! Docs that can drift.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
 
 use azfed::{cli::Args, env::names};
 use clap::CommandFactory;
+
+use crate::harness::files_below;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -18,6 +25,120 @@ fn one_version_everywhere() {
     assert!(read("gitlab/templates/azure-login.yml").contains(&format!("      default: {version}\n")));
 }
 
+/// `name = …` lines of a section of Cargo.toml: the name, and the features that are asked for.
+fn dependencies(manifest: &str, section: &str) -> BTreeMap<String, Vec<String>> {
+    let body = manifest.split(&format!("\n[{section}]\n")).nth(1).unwrap();
+    let lines = body.lines().take_while(|line| !line.starts_with('['));
+    lines
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, value)| {
+            let features =
+                value.split_once("features = [").map_or("", |(_, rest)| rest.split(']').next().unwrap());
+            let features = features.split(", ").map(|feature| feature.trim_matches('"').to_owned());
+            (name.to_owned(), features.filter(|feature| !feature.is_empty()).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn each_dependency_has_its_reason() {
+    let manifest = read("Cargo.toml");
+    let mut needed = dependencies(&manifest, "dependencies");
+    needed.extend(dependencies(&manifest, "target.'cfg(unix)'.dependencies"));
+    let decisions = read("docs/decisions.md");
+    let table = decisions.split("\n| crate | features | for |\n|---|---|---|\n").nth(1).unwrap();
+    let mut reasons = BTreeMap::new();
+    for row in table.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, name, features, reason, _] = cells[..] else { panic!("{row}") };
+        assert!(reason.len() > 3, "{name} has no reason");
+        let features = features.split(", ").filter(|feature| !feature.is_empty());
+        reasons.insert(name.to_owned(), features.map(ToOwned::to_owned).collect::<Vec<_>>());
+    }
+    assert_eq!(reasons, needed, "the table in docs/decisions.md (left), and Cargo.toml (right)");
+}
+
+#[test]
+fn the_number_of_crates_is_right() {
+    let decisions = read("docs/decisions.md");
+    let said = decisions
+        .split("That makes **")
+        .nth(1)
+        .unwrap()
+        .split(" crates in the shipped binary**")
+        .next()
+        .unwrap();
+    let command = decisions.split("```sh\ncargo tree ").nth(1).unwrap().split(" | ").next().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline"])
+        .args(command.split(' '))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = lines.lines().filter(|line| !line.starts_with("azfed ")).collect();
+    assert_eq!(said, crates.len().to_string());
+}
+
+/// Every test that the threat model names is there: a function of Rust or a case of Python's suites.
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let mut tests = BTreeSet::new();
+    for directory in ["src", "tests", "emulator/src", "fuzz"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+        let files = if root.exists() { files_below(&root) } else { Vec::new() };
+        for path in files.into_iter().filter(|path| path.is_file()) {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let mut is_test = false;
+            for line in text.lines().map(str::trim) {
+                let rust = line.trim_start_matches("async ").strip_prefix("fn ").filter(|_| is_test);
+                let python = line.strip_prefix("def ");
+                if let Some(name) = rust.or(python).and_then(|rest| rest.split('(').next()) {
+                    tests.insert(name.to_owned());
+                }
+                is_test = line.starts_with("#[test]") || is_test && line.starts_with("#[");
+                // a scenario of a loop, by its name as the code has it
+                let is_first = ["\"", "(\""].iter().any(|start| line.starts_with(start));
+                let is_named = ["scenario(\"", "check(\""].iter().any(|call| line.contains(call));
+                if is_first || is_named {
+                    tests.extend(line.split('"').nth(1).map(ToOwned::to_owned));
+                }
+                // a family of cases: test.__name__ = f"refused_on_{kind.__name__}"
+                if let Some(pattern) = line.strip_prefix("test.__name__ = f\"") {
+                    tests.insert(format!("{}…", pattern.split('{').next().unwrap()));
+                }
+            }
+        }
+    }
+    let is_there = |name: &str| {
+        tests.contains(name)
+            || name.contains(['/', '.']) && Path::new(env!("CARGO_MANIFEST_DIR")).join(name).exists()
+    };
+    let model = read("docs/threat-model.md");
+    let mut rows = 0;
+    for table in model.split("\n| invariant | how | test |\n").skip(1) {
+        for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+            rows += 1;
+            let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "no test: {row}");
+            for name in named {
+                assert!(is_there(name), "docs/threat-model.md names `{name}`, which is no test: {row}");
+            }
+        }
+    }
+    assert!(rows > 40, "{rows} rows");
+    // elsewhere, whatever is written as a test's name is
+    let is_name = |word: &&str| {
+        word.matches('_').count() > 1
+            && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    for name in model.split('`').skip(1).step_by(2).filter(is_name) {
+        assert!(is_there(name), "docs/threat-model.md names `{name}`, which is no test");
+    }
+}
+
 #[test]
 fn the_readme_has_every_command_and_flag() {
     let readme = read("README.md");
@@ -29,6 +150,76 @@ fn the_readme_has_every_command_and_flag() {
             let known = ["help", "version", "verbose", "quiet", "output-access-token"];
             assert!(known.contains(&flag) || readme.contains(&format!("--{flag}")), "--{flag}");
         }
+    }
+}
+
+/// Each command below another has a section of its own, with each of its flags that the README's tables or the flags for
+/// all of them do not have.
+#[test]
+fn the_reference_has_every_command_and_flag_below_another() {
+    let reference = read("docs/trust.md");
+    assert!(read("README.md").contains("](docs/trust.md)"));
+    let sections: Vec<&str> = reference.split("\n## ").collect();
+    let section = |heading: &str| {
+        let found = sections.iter().find(|section| section.starts_with(&format!("{heading}\n")));
+        (*found.unwrap_or_else(|| panic!("no section {heading}"))).to_owned()
+    };
+    let readme = read("README.md");
+    let settings =
+        readme.split("\n| setting | flag |").nth(1).unwrap().split("\n\n").next().unwrap().to_owned();
+    let for_all = section("What is printed");
+    let mut command = Args::command();
+    command.build();
+    for parent in command.get_subcommands().filter(|parent| !parent.is_hide_set()) {
+        for child in parent.get_subcommands() {
+            let name = format!("`azfed {} {}`", parent.get_name(), child.get_name());
+            let own = section(&name);
+            let has = |text: &str, flag: &str| {
+                let flag = format!("--{flag}");
+                // --ref is not in --ref-protected
+                text.match_indices(&flag).any(|(at, _)| {
+                    !text[at + flag.len()..].starts_with(|next: char| next == '-' || next.is_alphanumeric())
+                })
+            };
+            for flag in child.get_arguments().filter_map(clap::Arg::get_long) {
+                let known = ["help", "version", "verbose", "quiet"];
+                assert!(
+                    known.contains(&flag) || [&own, &for_all, &settings].iter().any(|text| has(text, flag)),
+                    "{name} --{flag}"
+                );
+            }
+        }
+        assert!(parent.get_name() != "trust" || parent.get_subcommands().count() > 10);
+    }
+}
+
+/// Each wrapper has an input for what the others have, and says so in its table.
+#[test]
+fn the_wrappers_have_every_input_in_their_docs() {
+    let template = read("gitlab/templates/azure-login.yml");
+    let inputs = template.split("\n---\n").next().unwrap().lines();
+    let inputs: Vec<&str> = inputs
+        .filter(|line| line.starts_with("    ") && !line.starts_with("     "))
+        .map(|line| line.trim().trim_end_matches(':'))
+        .collect();
+    assert!(inputs.contains(&"allow-scope") && inputs.len() > 10, "{inputs:?}");
+    for docs in ["gitlab/README.md", "docs/gitlab.md"] {
+        for input in &inputs {
+            assert!(read(docs).contains(&format!("| `{input}` |")), "{docs}: {input}");
+        }
+    }
+    let task: serde_json::Value =
+        serde_json::from_str(&read("azure-pipelines/tasks/AzureFederatedLoginV1/task.json")).unwrap();
+    for input in task["inputs"].as_array().unwrap() {
+        let name = input["name"].as_str().unwrap();
+        assert!(read("docs/azure-devops.md").contains(&format!("| `{name}` |")), "{name}");
+    }
+    for (file, input) in [
+        ("action.yml", "\n  allow-scope:\n"),
+        ("azure-pipelines/tasks/AzureFederatedLoginV1/task.json", "\"allowScope\""),
+        ("azure-pipelines/templates/azure-login.yml", "- name: allowScope"),
+    ] {
+        assert!(read(file).contains(input), "{file}");
     }
 }
 
@@ -131,17 +322,21 @@ fn the_action_has_every_input_in_its_docs() {
 #[test]
 fn relative_links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in [
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let pages: Vec<String> = names
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    assert!(pages.len() > 10, "{pages:?}");
+    let pages = pages.iter().map(String::as_str);
+    for file in pages.chain([
         "README.md",
         "SECURITY.md",
         "CONTRIBUTING.md",
-        "docs/github.md",
-        "docs/gitlab.md",
-        "docs/azure-devops.md",
-        "docs/terraform.md",
-        "docs/doctor.md",
-        "docs/platforms.md",
-    ] {
+        "gitlab/README.md",
+        "azure-pipelines/overview.md",
+    ]) {
         let directory = root.join(file).parent().unwrap().to_owned();
         for link in
             read(file).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(ToOwned::to_owned))

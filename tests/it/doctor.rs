@@ -281,7 +281,7 @@ fn the_printed_command_is_the_cure() {
     assert_eq!(
         words,
         "[identity][federated-credential][create][--identity-name][infra-prod][--resource-group][contoso-prod]\
-         [--name][azfed-staging][--issuer][https://token.actions.githubusercontent.com]\
+         [--name][azfed-staging-40614100][--issuer][https://token.actions.githubusercontent.com]\
          [--subject][repo:contoso/infra:environment:staging][--audiences][api://AzureADTokenExchange]"
     );
     patient.job.emulator.trust(FederatedCredential {
@@ -590,4 +590,133 @@ fn proxies_are_named_without_their_passwords() {
         "https://login.microsoftonline.com",
     ]);
     patient.check("a proxy that is no url", 0);
+}
+
+/// What a hint has to paste, done in a shell whose az prints its words; `touched` says whether more than az was run.
+fn pasted(command: &str) -> (String, bool) {
+    let recorder = Patient::new(Github).az("for word; do printf '[%s]' \"$word\"; done");
+    let bin = recorder.job.path("bin");
+    fs::write(format!("{bin}/touch"), "#!/bin/sh\necho >\"$0.ed\"\n").unwrap();
+    let chmod = std::process::Command::new("chmod").args(["755", &format!("{bin}/touch")]).status();
+    assert!(chmod.unwrap().success());
+    let ran =
+        std::process::Command::new("/bin/sh").args(["-c", command]).env_clear().env("PATH", &bin).output();
+    (Outcome::of(&ran.unwrap()).all(), fs::exists(format!("{bin}/touch.ed")).unwrap())
+}
+
+#[test]
+fn what_is_pasted_is_what_is_meant() {
+    let with_subject = |subject: &str| {
+        Patient::with(Gitlab, &JobOverrides { subject: text(subject), ..JobOverrides::default() })
+            .operator()
+            .args(&["--with-arm"])
+    };
+    let id = format!(
+        "/subscriptions/{}/resourcegroups/contoso-prod/providers/Microsoft.ManagedIdentity/userAssignedIdentities/infra-prod",
+        world::SUBSCRIPTION
+    );
+    let subject = "project_path:g/p:ref_type:branch:ref:it's; touch x; #y";
+    for (id, name, is_found) in [
+        (id.clone(), "a\n#b", true),
+        (id.clone(), "--help", true),
+        (id.replace("infra-prod", "a\n#b"), "a", false),
+        (id.replace("infra-prod", "@x"), "a", false),
+        (id.replace("contoso-prod", "../x"), "a", false),
+    ] {
+        let patient = with_subject(subject);
+        let properties = serde_json::json!({ "clientId": world::IDENTITY });
+        let list = serde_json::json!({ "value": [{ "id": id, "name": name, "properties": properties }] });
+        patient.job.emulator.fault(azfed_emulator::Fault {
+            kind: "arm".to_owned(),
+            times: 1,
+            after: 1,
+            late_ms: 0,
+            action: Action::Status {
+                status: 200,
+                body: list.to_string(),
+                headers: std::iter::empty::<(String, String)>().collect(),
+            },
+        });
+        let report: Value = serde_json::from_str(&patient.run(&["--json"]).stdout).unwrap();
+        let step = &report["steps"][14];
+        if !is_found {
+            assert_eq!(step["status"], "skipped", "{step}");
+            continue;
+        }
+        let (_, command) = step["hints"][0].as_str().unwrap().split_once('\n').unwrap();
+        let (words, touched) = pasted(command);
+        assert!(!touched, "{command}");
+        assert!(words.contains("[--identity-name][infra-prod][--resource-group][contoso-prod]"), "{words}");
+        assert!(words.contains(&format!("[--subject][{subject}]")), "{words}");
+    }
+    // what a log would cut or change is not printed at all: neither here nor by a login
+    for subject in [
+        &format!("project_path:g/p:ref_type:branch:ref:{}", "'".repeat(560)),
+        &format!("project_path:g/p:ref_type:branch:ref:{}", "😀'".repeat(280)),
+        "x\u{200b}y",
+        "x\u{202e}y",
+        "x\u{7}y",
+        "x\ny",
+        "::x",
+        "##[x]",
+        "--help",
+        "@/etc/passwd",
+        " x",
+    ] {
+        let patient = with_subject(subject);
+        let outcome = patient.run(&[]);
+        assert_eq!(outcome.code, Some(4), "{subject:?}");
+        assert!(!outcome.stdout.contains("federated-credential create"), "{subject:?}: {}", outcome.stdout);
+        assert_eq!(outcome.stdout.matches("by hand").count(), 2, "{subject:?}: {}", outcome.stdout);
+        let login = patient.job.run(&["login", "--no-keep-fresh"]);
+        assert!(!login.stderr.contains("federated-credential create"), "{subject:?}: {}", login.stderr);
+        assert!(login.stderr.contains("by hand"), "{subject:?}: {}", login.stderr);
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_object_is_no_panic() {
+    let long = serde_json::json!({ "value": [{ "subscriptionId": "x".repeat(70_000) }] }).to_string();
+    let padded = " ".repeat(70_000) + world::SUBSCRIPTION;
+    let padded =
+        serde_json::json!({ "value": [{ "subscriptionId": padded, "state": "Disabled" }] }).to_string();
+    for body in [
+        "[]",
+        "\"x\"",
+        "1",
+        "true",
+        "null",
+        "{}",
+        r#"{"value":1}"#,
+        r#"{"value":[1,"x",[],null]}"#,
+        &long,
+        &padded,
+    ] {
+        for more in [&["--json"][..], &["--json", "--with-arm"]] {
+            let patient = Patient::new(Github).operator().fault(
+                "arm",
+                Action::Status {
+                    status: 200,
+                    body: body.to_owned(),
+                    headers: std::iter::empty::<(String, String)>().collect(),
+                },
+            );
+            let outcome = patient.run(more);
+            assert_eq!(outcome.code, Some(0), "{body:.40}: {}", outcome.stderr);
+            let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            assert_eq!(status(&report, "subscriptions"), "warning", "{body:.40}");
+        }
+    }
+    for body in ["[]", "1"] {
+        for kind in ["entra.discovery", "entra.token", "github.assertion"] {
+            let answer = Action::Status {
+                status: 200,
+                body: body.to_owned(),
+                headers: std::iter::empty::<(String, String)>().collect(),
+            };
+            let outcome = Patient::new(Github).fault(kind, answer).run(&["--json"]);
+            assert!(!outcome.stderr.contains("panicked"), "{kind} {body}: {}", outcome.stderr);
+            assert!(schema(&outcome.stdout), "{kind} {body}: {}", outcome.stdout);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azfed_emulator::{Action, Fault, JobOverrides, Platform, world};
+use azfed_emulator::{Action, Fault, Host, JobOverrides, Platform, Spelling, world};
 
 use crate::harness::{Job, assert_shown};
 
@@ -248,7 +248,10 @@ fn without_repetition(shown: &str) -> String {
         } else {
             line.ends_with("<secret>") && lines.contains(&line)
         };
-        if !repeated {
+        if repeated {
+            // the one that goes before a mask command
+            lines.pop_if(|before| line.starts_with("::") && before.is_empty());
+        } else {
             lines.push(line);
         }
     }
@@ -302,6 +305,17 @@ fn run(scenario: &Scenario, command: &str) {
     assert_eq!(job.leaks(&printed), Vec::<String>::new(), "{name}: {command}");
     assert_eq!(job.leaks(&job.read("GITHUB_STEP_SUMMARY")), Vec::<String>::new(), "{name}: {command}");
     assert_eq!(job.left_in_temp(), Vec::<std::path::PathBuf>::new(), "{name}: {command}");
+    // the same explanation on the job's page, whichever command it was that logged in
+    let summaries = job.summaries().join("") + &job.read("GITHUB_STEP_SUMMARY");
+    let has_page =
+        matches!(scenario.platform, Github | AzureDevops) && !scenario.arguments.contains(&"--client-secret");
+    let is_usage = outcome.code == Some(2) && outcome.stderr.starts_with("azfed: error: invalid value");
+    if has_page && !is_usage && command != "assertion" && outcome.code != Some(0) && outcome.code != Some(1) {
+        let fact = outcome.stderr.lines().find(|line| line.starts_with("azfed: error: ")).unwrap();
+        assert!(summaries.contains(fact), "{name}: {command}: {summaries}");
+        assert_eq!(summaries.matches("### Azure login failed").count(), 1, "{name}: {command}: {summaries}");
+    }
+    assert_eq!(job.leaks(&summaries), Vec::<String>::new(), "{name}: {command}");
     let requests = job.emulator.requests();
     let in_urls: Vec<String> =
         requests.iter().map(|request| format!("{} {:?}", request.path, request.query)).collect();
@@ -315,6 +329,7 @@ fn run(scenario: &Scenario, command: &str) {
             "::add-mask::",
             "##vso[task.logissue type=",
             "##vso[task.setsecret]",
+            "##vso[task.uploadsummary]",
         ];
         assert!(!command || ours.iter().any(|start| line.starts_with(start)), "{name}: {line}");
     }
@@ -373,4 +388,243 @@ fn each_of_entras_codes_gives_its_fix() {
     }
     assert!(job.left_in_temp().is_empty());
     assert_shown!("every_code", job.stable(&shown));
+}
+
+/// A failure stands beside the job with everything that it takes to mend it, in one annotation and on the job's page,
+/// whichever command logged in.
+#[test]
+fn the_annotation_and_the_page_say_what_to_do() {
+    let subject = "repo:contoso/infra:environment:100% staging";
+    let wrong = JobOverrides { subject: text(subject), ..job() };
+    for command in [&["login"][..], &["exec", "--", "true"], &["token"]] {
+        let job = Job::with(Github, &wrong);
+        let outcome = job.run(command);
+        assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+        let annotations: Vec<&str> =
+            outcome.stderr.lines().filter(|line| line.starts_with("::error")).collect();
+        let [annotation] = annotations.as_slice() else { panic!("{}", outcome.stderr) };
+        // as the runner reads it (actions/runner `src/Runner.Common/ActionCommand.cs`)
+        let read = annotation.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%");
+        let lines: Vec<&str> = read.lines().collect();
+        assert_eq!(
+            lines[..3],
+            [
+                "::error title=azfed::Microsoft Entra refused this job's token (AADSTS700213)",
+                &format!(
+                    "subject {subject}: a job of environment `100% staging` in GitHub repository contoso/infra"
+                ),
+                "hint: subjects match exactly, letter case too; add a federated credential for this one:",
+            ]
+        );
+        assert!(read.contains(&format!("--subject '{subject}' --audiences")), "{read}");
+        let summary = job.read("GITHUB_STEP_SUMMARY");
+        assert!(
+            summary.starts_with("### Azure login failed\n\n```text\nazfed: error: "),
+            "{command:?}: {summary}"
+        );
+        assert!(summary.contains(&format!("--subject '{subject}' --audiences")), "{command:?}: {summary}");
+    }
+    let wrong = JobOverrides { subject: text("sc://contoso/infra/other;]"), ..job() };
+    for command in [&["login"][..], &["exec", "--", "true"], &["token"]] {
+        let job = Job::with(AzureDevops, &wrong);
+        let outcome = job.run(command);
+        assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+        let issue = outcome.stderr.lines().find(|line| line.starts_with("##vso[task.logissue")).unwrap();
+        assert!(issue.contains("%3B subject sc://contoso/infra/other%3B%5D: a job that uses"), "{issue}");
+        let prefix = "##vso[task.uploadsummary]";
+        let uploads: Vec<&str> =
+            outcome.stderr.lines().filter_map(|line| line.strip_prefix(prefix)).collect();
+        let [path] = uploads.as_slice() else { panic!("{command:?}: {}", outcome.stderr) };
+        assert!(path.starts_with(&job.path("temp")), "{path}");
+        let summary = fs::read_to_string(path).unwrap();
+        assert!(
+            summary.starts_with("### Azure login failed\n\n```text\nazfed: error: "),
+            "{command:?}: {summary}"
+        );
+        assert!(summary.contains("--subject 'sc://contoso/infra/other;]' --audiences"), "{summary}");
+        assert_eq!(job.leaks(&summary), Vec::<String>::new());
+    }
+    // a command that cannot be run, and one that fails by itself, are no failed logins
+    let job = Job::new(Github);
+    assert_eq!(job.run(&["exec", "--", "no-such-command"]).code, Some(127));
+    assert_eq!(job.run(&["exec", "--", "sh", "-c", "exit 3"]).code, Some(3));
+    assert_eq!(job.read("GITHUB_STEP_SUMMARY"), "");
+    // what a command asked for stands on the page of Azure DevOps too
+    let job = Job::new(AzureDevops);
+    let script = r#"curl -s -H "X-IDENTITY-HEADER: $IDENTITY_HEADER" "$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net" >/dev/null"#;
+    let mut command = job.command(&["exec", "--", "sh", "-c", script]);
+    let outcome = crate::harness::Outcome::of(&command.env("PATH", "/usr/bin:/bin").output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let summaries = job.summaries();
+    assert_eq!(summaries.len(), 1, "{}", outcome.stderr);
+    assert!(
+        summaries[0].starts_with("### Azure: what sh asked for\n\n| resource | times |"),
+        "{summaries:?}"
+    );
+    assert!(summaries[0].contains("| https://vault.azure.net | 1 |"), "{summaries:?}");
+    assert!(outcome.stderr.contains("##vso[task.uploadsummary]/"), "{}", outcome.stderr);
+}
+
+/// A server that repeats what it was sent, in each field that is shown and in each spelling: to the job's log goes none of
+/// it.
+#[test]
+fn what_a_server_repeats_is_not_shown() {
+    let jobs: [(fn() -> Job, &str, &[&[&str]]); 6] = [
+        (|| Job::new(Github), "entra.token", &[&["login"], &["token"], &["doctor"], &["exec", "--", "true"]]),
+        (|| Job::new(Gitlab), "entra.token", &[&["login"], &["token"]]),
+        (|| Job::new(Github), "github.assertion", &[&["login"], &["assertion"], &["doctor"]]),
+        (|| Job::new(AzureDevops), "azure-devops.assertion", &[&["login"], &["assertion"]]),
+        (|| Job::on(Host::AppService), "app-service", &[&["login"], &["token"]]),
+        (|| Job::on(Host::AzureMl), "azure-ml", &[&["token"]]),
+    ];
+    for (job, kind, commands) in jobs {
+        let job = job();
+        for spelling in Spelling::ALL {
+            for status in [400, 503] {
+                if status == 503 && spelling != Spelling::Form {
+                    continue;
+                }
+                job.emulator.reset();
+                job.fault(kind, 0, Action::Echo { status, spelling });
+                for command in commands {
+                    let outcome = job.run(&[&["-v"], *command, &["--timeout", "1"]].concat());
+                    let what = format!("{kind} {spelling:?} {status} {command:?}: {}", outcome.all());
+                    assert_ne!(outcome.code, Some(0), "{what}");
+                    assert!(outcome.all().contains('…'), "{what}");
+                    assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new(), "{what}");
+                    let summary = job.read("GITHUB_STEP_SUMMARY");
+                    assert_eq!(job.leaks(&summary), Vec::<String>::new(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// The same of Azure Resource Manager, with the access token of the job or of an operator.
+#[test]
+fn what_azure_resource_manager_repeats_is_not_shown() {
+    let mut job = Job::new(Github);
+    let token = job.emulator.operator_token();
+    job.az_with(&token);
+    fs::write(job.path("credentials.json"), "[]").unwrap();
+    let base = job.emulator.http_url();
+    let of_operator =
+        ["--subscription-id", world::SUBSCRIPTION, "--resource-group", "contoso-prod", "--identity", "x"];
+    for spelling in Spelling::ALL {
+        job.emulator.reset();
+        job.fault("arm", 0, Action::Echo { status: 403, spelling });
+        for command in [
+            &["doctor", "--with-arm"][..],
+            &["doctor"],
+            &[&["trust", "apply", "credentials.json"], &of_operator[..]].concat(),
+        ] {
+            let outcome = job.run(&[command, &["--resource-manager", &base]].concat());
+            let what = format!("{spelling:?} {command:?}: {}", outcome.all());
+            assert!(outcome.all().contains('…'), "{what}");
+            assert_eq!(job.leaks(&outcome.all()), Vec::<String>::new(), "{what}");
+        }
+    }
+}
+
+/// A login that failed must not let `eval` go on, whatever is wrong with its command line, and wherever its words go.
+#[cfg(unix)]
+#[test]
+fn a_login_that_failed_ends_the_script() {
+    let mut job = Job::new(Gitlab);
+    for (login, code) in [
+        ("login --output sh --client-id not-a-guid", 2),
+        ("login --output=sh --bogus", 2),
+        ("login --bogus --output sh", 2),
+        ("--output sh login", 2),
+        ("-v --output token login", 2),
+        ("login --output", 2),
+        ("login --output nonsense", 2),
+        ("login --output sh --output sh", 2),
+        ("login --bogus", 2),
+        ("lgoin --output sh", 2),
+        ("login --output \"$(printf '\\377')\"", 2),
+        ("login --bogus 2>/dev/full", 2),
+        ("login --bogus 2>&-", 2),
+        ("login --client-id 77777777-7777-4777-8777-777777777777", 4),
+        ("login --client-id 77777777-7777-4777-8777-777777777777 2>/dev/full", 4),
+        ("login --client-id 77777777-7777-4777-8777-777777777777 2>&-", 4),
+    ] {
+        let outcome = job.sh(&format!("set -e; eval \"$(azfed {login})\"; echo the job goes on"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(code), ""), "{login}: {}", outcome.stderr);
+    }
+    for (form, text) in [
+        ("powershell", "throw 'azfed login failed with exit code 2'\n"),
+        ("fish", "false\n"),
+        ("json", ""),
+        ("dotenv", ""),
+        ("github", ""),
+    ] {
+        let outcome = job.run(&["login", "--bogus", "--output", form]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), text), "{form}");
+    }
+    // what is for nobody's eval is no failed login's
+    for other in
+        [&["token", "--output", "sh"][..], &["exec", "--bogus", "--", "login"], &["trust", "login"], &[]]
+    {
+        assert_eq!(job.run(other).stdout, "", "{other:?}");
+    }
+    job.set("GITLAB_CI", "");
+    job.set("GITHUB_ACTIONS", "true");
+    assert_eq!(job.run(&["login", "--bogus"]).stdout, "", "the runner reads no shell");
+}
+
+/// The exit code is the command's, whatever becomes of its words.
+#[cfg(unix)]
+#[test]
+fn no_exit_code_depends_on_stderr() {
+    let job = Job::new(Gitlab);
+    for (command, code) in [
+        ("token", 0),
+        ("token --bogus", 2),
+        ("token --client-id 77777777-7777-4777-8777-777777777777", 4),
+        ("assertion", 0),
+        ("login -v", 0),
+        ("logout", 0),
+        ("doctor --client-id 77777777-7777-4777-8777-777777777777", 4),
+        ("trust github --bogus", 2),
+        ("exec -- sh -c 'exit 7'", 7),
+        ("exec -- no-such-command", 127),
+        ("--version", 0),
+        ("", 2),
+    ] {
+        for stderr in ["2>/dev/full", "2>&-", "2>/dev/null", "2>&1 >&- | true; exit $?"] {
+            let broken = stderr.contains('|');
+            let script = if broken {
+                format!(
+                    "{{ azfed {command} >/dev/null; echo $? >code; }} 2>&1 | true; read code <code; exit $code"
+                )
+            } else {
+                format!("azfed {command} {stderr} >/dev/null")
+            };
+            let outcome = job.sh(&script);
+            assert_eq!(outcome.code, Some(code), "{command} {stderr}: {}", outcome.stderr);
+        }
+    }
+    // a secret that cannot be masked is not handed out
+    let job = Job::new(Github);
+    for command in ["token", "exec -- true"] {
+        let outcome = job.sh(&format!("azfed {command} 2>/dev/full"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{command}");
+    }
+}
+
+/// A reader of stdout that has gone, or a full disk, is an error of its own, and no signal or panic.
+#[cfg(unix)]
+#[test]
+fn an_output_that_cannot_be_written_fails() {
+    let job = Job::new(Gitlab);
+    for command in
+        ["login", "token", "assertion", "doctor", "trust github --repo contoso/infra --branch main"]
+    {
+        let outcome = job.sh(&format!("azfed {command} >/dev/full"));
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{command}: {}", outcome.stderr);
+        let said = |line: &str| line.starts_with("azfed: error: stdout could not be written: ");
+        assert!(outcome.stderr.lines().any(said), "{command}: {}", outcome.stderr);
+    }
+    assert!(job.left_in_temp().is_empty());
 }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use azfed_emulator::{Action, Emulator, Fault, Host, JobOverrides, Options, Platform, Workload, world};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE},
+};
 use tempfile::TempDir;
 
 /// One emulator and one job of one platform.
@@ -113,6 +116,14 @@ impl Job {
         fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
 
+    /// What a shell makes of a script in which `azfed` is the binary.
+    pub(crate) fn sh(&self, script: &str) -> Outcome {
+        let script = format!("azfed() {{ {} \"$@\"; }}\n{script}", env!("CARGO_BIN_EXE_azfed"));
+        let mut sh = Command::new("/bin/sh");
+        sh.args(["-c", &script]).env_clear().envs(&self.environment).env("PATH", "/usr/bin:/bin");
+        Outcome::of(&sh.current_dir(self.directory.path()).stdin(Stdio::null()).output().unwrap())
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_azfed"));
         command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
@@ -167,9 +178,16 @@ impl Job {
         self.az(&format!("[ \"$*\" = '{asked}' ] || exit 9\n{script}"));
     }
 
-    /// Every file in the job's temp.
+    /// Every file in the job's temp, but the summaries that the Azure DevOps agent reads later.
     pub(crate) fn left_in_temp(&self) -> Vec<PathBuf> {
-        files_below(&self.directory.path().join("temp"))
+        let left = files_below(&self.directory.path().join("temp")).into_iter();
+        left.filter(|path| !is_summary(path)).collect()
+    }
+
+    /// What those summaries say.
+    pub(crate) fn summaries(&self) -> Vec<String> {
+        let files = files_below(&self.directory.path().join("temp")).into_iter();
+        files.filter(|path| is_summary(path)).map(|path| fs::read_to_string(path).unwrap()).collect()
     }
 
     /// The secrets that stand in `text`, as they are, in base64 or in a URL, with mask commands left out.
@@ -178,13 +196,27 @@ impl Job {
         let text: Vec<&str> =
             text.lines().filter(|line| !masks.iter().any(|mask| line.starts_with(mask))).collect();
         let text = text.join("\n");
+        // folded into lines, it is still there for whoever can join lines
+        let text = format!("{text}\n{}", text.replace([' ', '\r', '\n'], ""));
         let spelled = |secret: &str| {
             let mut spellings = vec![secret.to_owned()];
-            for offset in 0..3 {
-                let encoded = STANDARD.encode([&b"   "[..offset], secret.as_bytes()].concat());
+            for (engine, offset) in
+                [(STANDARD, 0), (STANDARD, 1), (STANDARD, 2), (URL_SAFE, 0), (URL_SAFE, 1), (URL_SAFE, 2)]
+            {
+                let encoded = engine.encode([&b"   "[..offset], secret.as_bytes()].concat());
                 spellings.push(encoded[4..encoded.len() - 4].to_owned());
             }
             spellings.push(secret.replace('=', "%3D"));
+            for (escape, byte) in [("%2E", '.'), ("%2e", '.'), ("\\u002e", '.')] {
+                spellings.push(secret.replace(byte, escape));
+            }
+            let percent = secret.replace('-', "%2D").replace('_', "%5F").replace('.', "%2E");
+            spellings.push(percent.clone());
+            spellings.push(percent.replace('%', "%25"));
+            if let [_, _, signature] = secret.split('.').collect::<Vec<_>>()[..] {
+                spellings.push(signature.to_owned());
+                spellings.push(signature.replace('-', "%2D").replace('_', "%5F"));
+            }
             spellings
         };
         let secrets = self.emulator.secrets();
@@ -221,6 +253,11 @@ impl Job {
         }
         text
     }
+}
+
+fn is_summary(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.starts_with("azfed-summary-") && Path::new(name).extension().is_some_and(|end| end == "md")
 }
 
 /// An answer with this status, and no body.
@@ -296,7 +333,8 @@ macro_rules! assert_shown {
             prepend_module_to_snapshot => false,
             snapshot_path => "snapshots",
             filters => vec![
-                (r"azfed-[A-Za-z0-9]{12}", "azfed-<random>"),
+                (r"azfed-[A-Za-z0-9]{12}\b", "azfed-<random>"),
+                (r"azfed-summary-[A-Za-z0-9]{12}", "azfed-summary-<random>"),
                 (r"trace [0-9a-f-]{36} correlation [0-9a-f-]{36} \S+ \S+", "trace <id> correlation <id> <time>"),
                 (r"(localhost|sni\.ests\.aks):\d+", "$1:<port>"),
                 (r"(?:(azfed: .*; trying again in )\d+\.\d s\n)+", "${1}<wait> s\n"),

@@ -516,7 +516,13 @@ fn what_does_not_go_together() {
         ("a via flag alone", vec!["token", "--via-client-id", world::IDENTITY]),
         (
             "two ids",
-            vec!["token", "--object-id", world::IDENTITY_OBJECT, "--resource-id", "/subscriptions/x"],
+            vec![
+                "token",
+                "--object-id",
+                world::IDENTITY_OBJECT,
+                "--resource-id",
+                "/subscriptions/44444444-4444-4444-8444-444444444444",
+            ],
         ),
         ("no resource id", vec!["token", "--resource-id", "infra-prod"]),
     ] {

@@ -135,13 +135,122 @@ fn every_credential_that_it_needs() {
             "--as",
             form,
         ];
-        let outcome = job.run(&arguments);
+        // a Bicep file is for one resource group: entries that name none get this one
+        let group: &[&str] = if form == "bicep" { &["--resource-group", "ids"] } else { &[] };
+        let outcome = job.run(&[&arguments[..], group].concat());
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         assert_shown!(format!("identity_map_{form}"), outcome.stdout);
     }
+    // identities of the same name in two groups are two: nothing that is printed mixes them up
+    let two = MAP.replace("deploy-staging", "deploy-prod").replace(
+        r#""identity": "deploy-prod" }"#,
+        r#""identity": "deploy-prod", "resource_group": "other-ids" }"#,
+    );
+    fs::write(job.path("identities.json"), two).unwrap();
+    let printed = |form| {
+        let map = ["--identity-map", "identities.json", "--as", form];
+        job.run(&[&["trust", "github", "--repo", "contoso/infra", "--immutable", "1/2"], &map[..]].concat())
+    };
+    for form in ["az", "terraform", "arm", "json"] {
+        let outcome = printed(form);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert_shown!(format!("identity_map_two_groups_{form}"), outcome.stdout);
+    }
+    let outcome = printed("bicep");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+    assert!(
+        outcome.stderr.contains(
+            "several resource groups (ids, other-ids), and a Bicep file is for one\nazfed: hint: `--resource-group`"
+        ),
+        "{}",
+        outcome.stderr
+    );
     let alone = r#"{ "identities": [{ "environment": "prod", "client_id": "11111111-1111-4111-8111-111111111111" }] }"#;
     fs::write(job.path("identities.json"), alone).unwrap();
     let outcome = job.run(&["trust", "gitlab", "--project", "g/p", "--identity-map", "identities.json"]);
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.stderr.contains("which GitLab does not put into the subject"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_tag_is_no_branch_whatever_its_name() {
+    let map = |what: &str| {
+        format!(
+            r#"{{ "tenant_id": "{}", "identities": [{{ {what}, "client_id": "{}" }}] }}"#,
+            world::TENANT,
+            world::IDENTITY
+        )
+    };
+    for (kind, name, what, is_it) in [
+        ("branch", "main", r#""branch": "main""#, true),
+        ("tag", "refs/heads/main", r#""branch": "main""#, false),
+        ("branch", "refs/heads/main", r#""branch": "main""#, false),
+        ("branch", "refs/tags/v1", r#""tag": "v1""#, false),
+        ("tag", "refs/tags/v1", r#""tag": "v1""#, false),
+        ("branch", "refs/pull/7", r#""pull_request": true"#, false),
+    ] {
+        let overrides = JobOverrides {
+            subject: Some(format!("project_path:contoso/infra:ref_type:{kind}:ref:{name}")),
+            ..JobOverrides::default()
+        };
+        let job = job(Platform::Gitlab, &overrides);
+        fs::write(job.path("identities.json"), map(what)).unwrap();
+        let outcome = job.run(&["token", "--identity-map", "identities.json"]);
+        let refused = outcome.stderr.contains("no entry of the identity map is for this job");
+        assert_eq!(refused, !is_it, "{kind} {name}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn its_names_give_no_tool_a_command() {
+    let job = job(Platform::Github, &JobOverrides::default());
+    for name in [
+        "x\n##vso[task.setvariable variable=PATH]/evil",
+        "rg\n::error::hello",
+        "a b",
+        "$(id)",
+        "--help",
+        "@/etc/passwd",
+        "../x",
+        "",
+        "a\u{202e}b",
+        "a\u{3164}b",
+    ] {
+        for field in ["identity", "resource_group"] {
+            let map = serde_json::json!({ "identities": [
+                { "environment": "prod", "client_id": world::IDENTITY, field: name },
+            ] });
+            fs::write(job.path("identities.json"), map.to_string()).unwrap();
+            for form in ["az", "terraform", "bicep", "arm", "json"] {
+                let arguments =
+                    ["trust", "github", "--repo", "o/r", "--identity-map", "identities.json", "--as", form];
+                let outcome = job.run(&arguments);
+                assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{field} {name:?} {form}");
+                let said = format!("entry 1: {field}: no name that Azure takes");
+                assert!(outcome.stderr.contains(&said), "{}", outcome.stderr);
+            }
+        }
+    }
+    // an id is printed as it is meant, not as it is written
+    let map = serde_json::json!({ "identities": [
+        { "environment": "prod", "client_id": format!("{}\n", world::IDENTITY.to_uppercase()) },
+    ] });
+    fs::write(job.path("identities.json"), map.to_string()).unwrap();
+    let outcome = job.run(&["trust", "github", "--repo", "o/r", "--identity-map", "identities.json"]);
+    assert!(
+        outcome.stdout.contains(&format!("--identity-name IDENTITY-{} ", world::IDENTITY)),
+        "{}",
+        outcome.all()
+    );
+    // and a name injects nothing into an expression
+    let map = serde_json::json!({ "identities": [
+        { "environment": "x' or claims['repository_owner'] eq 'evil", "client_id": world::IDENTITY },
+    ] });
+    fs::write(job.path("identities.json"), map.to_string()).unwrap();
+    let arguments =
+        ["trust", "github", "--repo", "o/r", "--immutable", "1/2", "--identity-map", "identities.json"];
+    assert_eq!(job.run(&arguments).code, Some(0));
+    let outcome = job.run(&[&arguments[..], &["--flexible"]].concat());
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+    assert!(outcome.stderr.contains("has a quote, which no expression can hold"), "{}", outcome.stderr);
 }

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azfed_emulator::{Platform, world};
+use azfed_emulator::{Action, Platform, world};
+use serde_json::json;
 
 use crate::harness::{self, Job, Outcome, files_below, status};
 
@@ -466,4 +467,156 @@ fn endpoints_that_may_give_little() {
     let outcome = job.run(&["logout"]);
     let told = "later steps asked for https://management.azure.com (in vain): 1\n";
     assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
+/// A login that was killed before it had told anybody: the runner's file is a pipe that nobody reads.
+#[test]
+fn a_login_that_is_killed_before_its_end_is_not_kept() {
+    let mut job = Job::new(Platform::Github);
+    let pipe = job.path("GITHUB_ENV_pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    job.set("GITHUB_ENV", &pipe);
+    let mut login = job.command(&["login"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("all but the hand-over", 30, || {
+        logins(&job).iter().any(|login| fs::exists(login.join("assertion")).unwrap())
+            && !job.read("GITHUB_STATE").is_empty()
+    });
+    let pid = keeper_of(&only_login(&job));
+    assert!(is_alive(pid));
+    login.kill().unwrap();
+    login.wait().unwrap();
+    wait_until("it has gone", 10, || !is_alive(pid));
+    assert!(job.left_in_temp().is_empty(), "{:?}", job.left_in_temp());
+}
+
+/// The number in a file may be another process' by now, or somebody's choice.
+#[test]
+fn logout_ends_the_keeper_and_nobody_else() {
+    let victim = || Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+    let job = Job::new(Platform::Github);
+    login(&job, &[]);
+    let (directory, mut victim) = (only_login(&job), victim());
+    let keeper = keeper_of(&directory);
+    fs::write(directory.join("keeper/pid"), victim.id().to_string()).unwrap();
+    let outcome = job.run(&["logout"]);
+    assert_eq!(outcome.stderr, format!("azfed: removed {}\n", directory.display()));
+    assert!(!is_alive(keeper) && is_alive(victim.id()) && job.left_in_temp().is_empty());
+
+    // one that cannot be told goes by itself, and logout waits for that
+    login(&job, &[]);
+    let directory = only_login(&job);
+    let keeper = keeper_of(&directory);
+    let holder = format!("{{\"pid\":{},\"started\":1}}", victim.id());
+    for file in ["pid", "lock"] {
+        fs::write(directory.join("keeper").join(file), &holder).unwrap();
+    }
+    let outcome = job.run(&["logout"]);
+    assert_eq!(outcome.stderr, format!("azfed: removed {}\n", directory.display()));
+    assert!(!is_alive(keeper) && is_alive(victim.id()) && job.left_in_temp().is_empty());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+}
+
+/// What still holds the lock has not ended, and that is said.
+#[test]
+fn logout_says_what_is_still_there() {
+    let job = Job::new(Platform::Github);
+    login(&job, &[]);
+    let directory = only_login(&job);
+    let keeper = keeper_of(&directory);
+    assert!(Command::new("kill").args(["-KILL", &keeper.to_string()]).status().unwrap().success());
+    wait_until("it has gone", 20, || !is_alive(keeper));
+    let lock = directory.join("keeper/lock");
+    let mut holder = Command::new("flock").arg("--no-fork").arg(&lock).args(["sleep", "60"]).spawn().unwrap();
+    wait_until("the lock is held", 10, || {
+        !Command::new("flock")
+            .args(["--nonblock", lock.to_str().unwrap(), "true"])
+            .status()
+            .unwrap()
+            .success()
+    });
+    let outcome = job.run(&["logout"]);
+    assert_eq!(outcome.code, Some(0));
+    assert!(outcome.stderr.contains("azfed: warning: a process still holds the lock"), "{}", outcome.stderr);
+    assert!(job.left_in_temp().is_empty());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+/// Whoever can write into the login's directory must not turn a renewed assertion to another file.
+#[test]
+fn renewal_follows_no_link() {
+    use std::os::unix::fs::symlink;
+    let job = Job::new(Platform::Github);
+    job.emulator.set(|settings| settings.assertion_lifetime_s = Some(4));
+    login(&job, &[]);
+    let directory = only_login(&job);
+    let elsewhere = job.directory.path().join("workspace");
+    fs::rename(directory.join("azure"), &elsewhere).unwrap();
+    symlink(&elsewhere, directory.join("azure")).unwrap();
+    let file = job.directory.path().join("other");
+    fs::rename(directory.join("assertion"), &file).unwrap();
+    symlink(&file, directory.join("assertion")).unwrap();
+    let content = || {
+        let entries = fs::read_to_string(elsewhere.join("service_principal_entries.json")).unwrap();
+        (entries, fs::read_to_string(&file).unwrap())
+    };
+    let before = content();
+    let log = || fs::read_to_string(directory.join("keeper/log")).unwrap();
+    wait_until("it says so", 20, || log().contains("renewed, but not written: "));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(content(), before);
+    // the login's own directory in another's place
+    let moved = job.directory.path().join("moved");
+    fs::rename(&directory, &moved).unwrap();
+    symlink(&elsewhere, &directory).unwrap();
+    let outcome = job.run(&["logout"]);
+    assert_eq!(content(), before, "{}", outcome.stderr);
+    fs::remove_file(&directory).unwrap();
+}
+
+/// Times that no clock will ever show.
+#[test]
+fn huge_times_are_taken_for_long_ones() {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let jwt = |claims: &serde_json::Value| {
+        format!(
+            "eyJhbGciOiJSUzI1NiJ9.{}.c2lnbmF0dXJlc2lnbmF0dXJl",
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        )
+    };
+    let answer = |body: &serde_json::Value| Action::Status {
+        status: 200,
+        body: body.to_string(),
+        headers: [("retry-after".to_owned(), u64::MAX.to_string())].into(),
+    };
+    let audience = "api://AzureADTokenExchange";
+    let job = Job::new(Platform::Github);
+    for (exp, iat) in [(json!(u64::MAX), json!(0)), (json!(1e300), json!(-1)), (json!(0), json!(u64::MAX))] {
+        for expires_in in [json!(u64::MAX), json!(u64::MAX.to_string()), json!(0)] {
+            job.emulator.reset();
+            let assertion =
+                jwt(&json!({ "iss": "https://i", "sub": "s", "aud": audience, "exp": exp, "iat": iat }));
+            job.fault("github.assertion", 0, answer(&json!({ "value": assertion })));
+            let token = json!({
+                "token_type": "Bearer",
+                "expires_in": expires_in,
+                "access_token": jwt(&json!({ "oid": "o", "exp": exp })),
+            });
+            job.fault("entra.token", 0, answer(&token));
+            let what = format!("{exp} {iat} {expires_in}");
+            let outcome = login(&job, &["--endpoints"]);
+            assert!(!outcome.stderr.contains("panicked"), "{what}: {}", outcome.stderr);
+            let directory = only_login(&job);
+            std::thread::sleep(Duration::from_millis(300));
+            let log = fs::read_to_string(directory.join("keeper/log")).unwrap();
+            assert!(is_alive(keeper_of(&directory)) && !log.contains("panicked"), "{what}: {log}");
+            for command in [&["exec", "--", "true"][..], &["doctor", "--timeout", "2"]] {
+                let outcome = job.run(command);
+                assert!(!outcome.stderr.contains("panicked"), "{what}: {}", outcome.stderr);
+            }
+            let outcome = job.run(&["logout"]);
+            assert!(!outcome.stderr.contains("had ended before"), "{what}: {}", outcome.stderr);
+        }
+    }
 }

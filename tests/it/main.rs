@@ -10,11 +10,16 @@ mod doctor;
 mod exchange;
 mod exec;
 mod failures;
+#[cfg(target_os = "linux")]
+mod faults;
 mod harness;
 mod hosts;
 mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod outputs;
+#[cfg(unix)]
+mod pasted;
 mod platforms;
+mod templates;
 mod trust;

@@ -19,7 +19,8 @@ fn files(job: &Job) -> String {
         if path.is_file() {
             let name = path.strip_prefix(job.directory.path()).unwrap().display().to_string();
             let content = fs::read_to_string(&path).unwrap();
-            let content = if name.ends_with("/keeper/pid") { "<pid>" } else { &content };
+            let is_process = name.ends_with("/keeper/pid") || name.ends_with("/keeper/lock");
+            let content = if is_process { "<process>" } else { &content };
             let _ = writeln!(shown, "--- {name}\n{}", job.stable(content));
         }
     }
@@ -83,12 +84,14 @@ fn a_secret_is_masked_before_it_is_used() {
         .emulator
         .secrets()
         .into_iter()
+        .filter(|secret| secret.starts_with("eyJ"))
         .filter(|secret| *secret != job.environment["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
         .collect();
     let masks: Vec<&str> =
         outcome.stdout.lines().filter_map(|line| line.strip_prefix("::add-mask::")).collect();
     assert_eq!(masks, secrets, "the assertion first, then the access token, and nothing else on stdout");
-    assert_eq!(outcome.stdout.lines().count(), masks.len());
+    // each after a line break in the same write: see `a_mask_stands_at_the_start_of_a_line`
+    assert_eq!(outcome.stdout.lines().count(), 2 * masks.len());
 
     // where stdout is data, the masks go to stderr
     for command in ["token", "assertion"] {
@@ -161,4 +164,71 @@ fn a_signal_leaves_nothing() {
     assert_eq!(outcome.code, Some(143), "{}", job.show(&outcome));
     assert_eq!(outcome.stdout, "(exit 143)\n");
     assert!(job.left_in_temp().is_empty());
+}
+
+/// GitHub's runner finds a command at the start of a line only, and others write to the same stream.
+#[cfg(unix)]
+#[test]
+fn a_mask_stands_at_the_start_of_a_line() {
+    let masked = |job: &Job, log: &str| {
+        // what the runner would make of it: a line that begins with the command
+        let seen: String =
+            log.lines().filter(|line| !line.trim_start().starts_with("::add-mask::")).collect();
+        assert!(log.contains("::add-mask::"), "{log}");
+        assert_eq!(job.leaks(&seen), Vec::<String>::new(), "{log}");
+    };
+    for script in [
+        "printf 'Logging in... '; azfed login",
+        "printf 'Logging in... '; azfed login >/dev/null",
+        "printf 'Logging in... '; azfed login >&-",
+        "printf 'Getting a token... ' >&2; T=$(azfed token)",
+        "printf 'Getting a token... ' >&2; T=$(azfed assertion)",
+        "azfed exec -- sh -c 'printf \"acquiring lock... \" >&2; exec curl --silent --show-error \
+            --header \"X-IDENTITY-HEADER: $IDENTITY_HEADER\" --output /dev/null \
+            \"$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net\"'",
+        "azfed exec -- sh -c 'exec curl --header \"X-IDENTITY-HEADER: $IDENTITY_HEADER\" --output /dev/null \
+            \"$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net\"'",
+    ] {
+        let job = Job::new(Platform::Github);
+        let outcome = job.sh(&format!("{{ {script}; }} 2>&1"));
+        assert_eq!(outcome.code, Some(0), "{script}: {}", outcome.stdout);
+        masked(&job, &outcome.stdout);
+        job.run(&["logout"]);
+    }
+}
+
+/// What is shown with the job follows a finished line of its own, in the same write.
+#[cfg(unix)]
+#[test]
+fn an_annotation_stands_at_the_start_of_a_line() {
+    let mut job = Job::new(Platform::Github);
+    job.set("ARM_OIDC_TOKEN", "old");
+    let outcome = job.sh("printf 'Logging in... ' >&2; azfed login");
+    assert!(outcome.stderr.starts_with("Logging in... azfed: warning: "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("\n::warning title=azfed::"), "{}", outcome.stderr);
+    job.run(&["logout"]);
+    let outcome = job.sh("printf 'Logging in... ' >&2; azfed login --bogus");
+    assert!(outcome.stderr.contains("\n::error title=azfed::"), "{}", outcome.stderr);
+}
+
+/// The Azure SDKs take a secret of any bytes.
+#[cfg(unix)]
+#[test]
+fn a_client_secret_that_is_not_utf_8_is_one() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let job = Job::new(Platform::Github);
+    for name in ["AZURE_CLIENT_SECRET", "ARM_CLIENT_SECRET"] {
+        let run = |arguments: &[&str]| {
+            let mut command = job.command(arguments);
+            Outcome::of(&command.env(name, OsStr::from_bytes(b"\xff\xfesecret")).output().unwrap())
+        };
+        let outcome = run(&["login"]);
+        assert_eq!(outcome.code, Some(2), "{}", job.show(&outcome));
+        assert!(outcome.stderr.contains(&format!("{name} is set")), "{}", outcome.stderr);
+        let outcome = run(&["exec", "-v", "--", "sh", "-c", "env | grep -a -c CLIENT_SECRET"]);
+        assert_eq!(outcome.stdout, "0\n");
+        assert!(outcome.stderr.contains(&format!("the command does not get {name}\n")), "{}", outcome.stderr);
+        let outcome = run(&["doctor", "--offline"]);
+        assert!(outcome.stdout.contains("set, but not UTF-8"), "{}", outcome.stdout);
+    }
 }

@@ -684,3 +684,31 @@ fn trust_check_names_the_part() {
         assert!(outcome.stdout.contains(said), "{said}: {}", outcome.stdout);
     }
 }
+
+#[test]
+fn a_command_that_may_not_ask_for_all_cannot_by_the_platforms_variables() {
+    for (workload, names) in [
+        (Workload::Buildkite, &["BUILDKITE_AGENT_ACCESS_TOKEN"][..]),
+        (Workload::Circleci, &["CIRCLE_OIDC_TOKEN", "CIRCLE_OIDC_TOKEN_V2"]),
+        (Workload::HcpTerraform, &["TFC_WORKLOAD_IDENTITY_TOKEN"]),
+        (Workload::Spacelift, &["SPACELIFT_OIDC_TOKEN"]),
+        (Workload::Semaphore, &["SEMAPHORE_OIDC_TOKEN"]),
+        (Workload::Codefresh, &["ID_TOKEN"]),
+        (Workload::Forgejo, &["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"]),
+    ] {
+        let (mut job, _) = job(workload);
+        if workload == Workload::Buildkite {
+            job.set("BUILDKITE_AGENT_ACCESS_TOKEN", "opaque-access-token");
+        }
+        for (flags, is_there) in
+            [(&["exec"][..], true), (&["exec", "--allow-scope", "https://vault.azure.net"], false)]
+        {
+            let outcome = job.run(&[flags, &["--", "env"]].concat());
+            assert_eq!(outcome.code, Some(0), "{workload:?} {}", job.show(&outcome));
+            for name in names {
+                let found = outcome.stdout.lines().any(|line| line.starts_with(&format!("{name}=")));
+                assert_eq!(found, is_there, "{workload:?} {name}");
+            }
+        }
+    }
+}

@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 import zipfile
 
+import yaml
 from clients import Clients, check_az, check_terraform
 from emulator import CONNECTION, IDENTITY, SUBSCRIPTION, TENANT
 from github import contents
-from harness import REPOSITORY, case, secrets_in
+from harness import REPOSITORY, case, documented, secrets_in
 from runners import AzureDevOps, execute, is_alive
 
 TASK = os.path.join(REPOSITORY, "azure-pipelines", "tasks", "AzureFederatedLoginV1")
@@ -109,6 +110,48 @@ def azure_devops_the_task_as_the_agent_runs_it(context):
     assert left == [], left
 
 
+def script_step(agent, step):
+    """A step of the pipeline that is a script, with what it maps."""
+    mapped = {name: {"$(System.AccessToken)": agent.platform_environment["SYSTEM_ACCESSTOKEN"]}[value] for name, value in step["env"].items()}
+    return execute(["bash", "-c", step["script"]], {**agent.later_step(), **mapped}, cwd=agent.workspace)
+
+
+IDS = {"service_connection_id": CONNECTION, "client_id": IDENTITY, "tenant_id": TENANT}
+
+
+@case
+def azure_devops_later_steps_run_azfed(context):
+    """What docs/azure-devops.md and docs/doctor.md say, step for step."""
+    task = packed_task(context, contents(context.azfed))
+    agent = Agent(context, task)
+    done = agent.node("index.js")
+    assert agent.result == ("Succeeded", ""), done.show()
+    (directory,) = agent.prepended
+    assert os.listdir(directory) == ["azfed"] and os.path.dirname(directory) == agent.temp, directory
+    (step,) = yaml.safe_load(documented("azure-devops.md", "azfed exec"))
+    step["script"] = step["script"].replace("terraform apply -auto-approve", "sh -c 'echo endpoint $IDENTITY_ENDPOINT'")
+    done = script_step(agent, step)
+    assert done.code == 0 and "endpoint http://127.0.0.1:" in done.stdout, done.show()
+    assert not secrets_in(context.emulator, agent.visible(done))
+    agent.node("cleanup.js")
+    # the login fails, and the next step says why
+    for name in ("azure-devops.md", "doctor.md"):
+        agent = Agent(context, task, subject="sc://contoso/infra/other")
+        agent.node("index.js")
+        assert agent.result[0] == "Failed" and agent.handed_over == {}
+        step = yaml.safe_load(documented(name, "condition: failed()", **IDS))[-1]
+        assert step["condition"] == "failed()"
+        step["script"] += " --resource-manager " + context.emulator.world["http"]
+        done = script_step(agent, step)
+        assert done.code == 4 and "failed   exchange" in done.stdout and "sc://contoso/infra/other" in done.stdout, done.show()
+        assert not secrets_in(context.emulator, agent.visible(done))
+    # a binary of the user's own is where the user has put it
+    agent = Agent(context, task)
+    done = agent.node("index.js", AZFED_BINARY=context.azfed)
+    assert agent.result == ("Succeeded", "") and agent.prepended == [], done.show()
+    agent.node("cleanup.js")
+
+
 @case
 def azure_devops_the_tasks_ways_to_last(context):
     task = packed_task(context, contents(context.azfed))
@@ -118,7 +161,7 @@ def azure_devops_the_tasks_ways_to_last(context):
     assert not os.path.exists(os.path.join(agent.handed_over["AZFED_LOGIN_DIR"], "keeper"))
     agent.node("cleanup.js")
     agent = Agent(context, task)
-    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true")
+    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true", INPUT_ALLOWSCOPE="https://management.azure.com\nhttps://storage.azure.com\n")
     assert agent.result == ("Succeeded", "") and "IDENTITY_ENDPOINT" in agent.handed_over, done.show()
     assert agent.handed_over["IDENTITY_HEADER"] in agent.masks
     clients = Clients(context.tools)
@@ -170,6 +213,7 @@ process.env.ENDPOINT_AUTH_PARAMETER_SYSTEMVSSCONNECTION_ACCESSTOKEN = "job-acces
 runner.setInput("azureSubscription", connection);
 runner.setInput("scopes", "https://a.example\\n--output=json");
 runner.setInput("audience", "api://mine");
+runner.setInput("allowScope", "https://a.example\\nhttps://b.example");
 runner.registerMock("node:child_process", {
   spawnSync(program, options, { env }) {
     console.log("CALLED " + JSON.stringify({ program, options, token: env.SYSTEM_ACCESSTOKEN, uri: env.SYSTEM_OIDCREQUESTURI }));
@@ -189,7 +233,7 @@ def azure_devops_the_task_in_task_libs_mock_runner(context):
     called = [json.loads(line.removeprefix("CALLED ")) for line in done.stdout.splitlines() if line.startswith("CALLED ")]
     expected = ["login", "--source=azure-devops", "--output=azure-devops", f"--service-connection-id={CONNECTION}", "--client-id=client",
                 "--tenant-id=tenant", "--subscription-id=subscription", "--cloud=AzureChinaCloud", "--audience=api://mine",
-                "--scope=https://a.example", "--scope=--output=json"]
+                "--scope=https://a.example", "--scope=--output=json", "--allow-scope=https://a.example", "--allow-scope=https://b.example"]
     assert called == [{"program": "/opt/azfed", "options": expected, "token": "job-access-token",
                        "uri": "https://dev.azure.com/contoso/x/oidctoken"}], done.show()
     assert "##vso[task.complete result=Succeeded" in done.stdout, done.show()
@@ -238,8 +282,6 @@ def azure_devops_the_extension_is_packed(context):
 @case
 def azure_devops_the_template_names_what_it_runs(context):
     """The step template's script, run as AzureCLI@2 runs an inline script: with that task's variables."""
-    import yaml
-
     with open(os.path.join(REPOSITORY, "azure-pipelines", "templates", "azure-login.yml"), encoding="utf-8") as file:
         (step,) = yaml.safe_load(file)["steps"]
     assert step["task"] == "AzureCLI@2" and step["env"]["SYSTEM_ACCESSTOKEN"] == "$(System.AccessToken)"
@@ -251,12 +293,32 @@ def azure_devops_the_template_names_what_it_runs(context):
     os.chmod(os.path.join(stub, "az"), 0o755)
     with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=agent.directory, delete=False) as file:
         file.write(step["inputs"]["inlineScript"])
-    environment = {**agent.login_step(), "PATH": stub + ":/usr/bin:/bin", "AZFED_BINARY": context.azfed, "AZFED_FOR": "terraform,az,sdk",
+    said = {"AZFED_ENDPOINTS": "", "AZFED_ALLOW_SCOPE": ""}
+    environment = {**agent.login_step(), **said, "PATH": stub + ":/usr/bin:/bin", "AZFED_BINARY": context.azfed, "AZFED_FOR": "terraform,az,sdk",
                    "AZFED_SCOPES": "https://management.azure.com https://vault.azure.net", "AZURESUBSCRIPTION_CLIENT_ID": IDENTITY,
                    "AZURESUBSCRIPTION_TENANT_ID": TENANT}
+    odd = os.path.join(agent.directory, "100%;]")
+    os.makedirs(odd)
+    shutil.copy2(context.azfed, os.path.join(odd, "azfed"))
+    environment["AZFED_BINARY"] = os.path.join(odd, "azfed")
     outcome = execute(["bash", file.name], environment, cwd=agent.workspace)
     assert outcome.code == 0, outcome.show()
     agent.take(outcome)
     assert agent.handed_over["ARM_SUBSCRIPTION_ID"] == SUBSCRIPTION
+    assert agent.prepended == [odd], agent.prepended
+    (step,) = yaml.safe_load(documented("azure-devops.md", "azfed exec"))
+    step["script"] = step["script"].replace("terraform apply -auto-approve", "true")
+    done = script_step(agent, step)
+    assert done.code == 0, done.show()
+    # one that is on the PATH already stays in its place; and it is found where the login fails
+    failed = {**environment, "PATH": odd + ":" + environment["PATH"], "AZURESUBSCRIPTION_CLIENT_ID": "x"}
+    outcome = execute(["bash", file.name], failed, cwd=agent.workspace)
+    assert outcome.code == 2 and "prependpath" not in outcome.stdout, outcome.show()
+    outcome = execute(["bash", file.name], {**failed, "PATH": environment["PATH"]}, cwd=agent.workspace)
+    assert outcome.code == 2 and "##vso[task.prependpath]" in outcome.stdout, outcome.show()
     check_terraform(Clients(context.tools), agent)
+    script = step["inputs"]["inlineScript"].replace('"$AZFED_BINARY" "$@"', 'printf "%s\\n" "$@"')
+    listed = {**environment, "AZFED_ENDPOINTS": "True", "AZFED_ALLOW_SCOPE": "https://a.example https://b.example"}
+    words = execute(["bash", "-c", script], listed, cwd=agent.workspace).stdout.split()
+    assert words[-5:] == ["--endpoints", "--allow-scope", "https://a.example", "--allow-scope", "https://b.example"], words
     assert subprocess.run([context.azfed, "logout"], env=agent.later_step(), capture_output=True).returncode == 0

@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
+import urllib.error
+import urllib.request
 
+import yaml
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
-from harness import REPOSITORY, case, secrets_in
+from harness import REPOSITORY, case, documented, secrets_in
 from mirror import Mirror
 from runners import execute, is_alive
 
@@ -151,6 +155,32 @@ def github_a_file_without_the_right_checksum_is_not_run(context):
 
 
 @case
+def github_later_steps_run_azfed(context):
+    """What docs/github.md and docs/doctor.md say, step for step."""
+    binary = contents(context.azfed)
+    table = [(hashlib.sha256(binary).hexdigest(), FILE.removeprefix("v"))]
+    for name in ("github.md", "doctor.md"):
+        step = Step(context, checkout(context, table))
+        step.environment.update(context.emulator.environment("github", subject="repo:contoso/infra:ref:refs/heads/other"))
+        with Mirror({f"/{FILE}": binary}) as mirror:
+            done = step.main(**{"INPUT_DOWNLOAD-URL": mirror.url})
+        assert done.code == 4, done.show()
+        added = contents(step.files["GITHUB_PATH"]).decode().strip()
+        documented_step = yaml.safe_load(documented(name, "if: failure()"))[-1]
+        assert documented_step["if"] == "failure()"
+        script = documented_step["run"].replace("${{ vars.AZURE_CLIENT_ID }}", IDENTITY).replace("${{ vars.AZURE_TENANT_ID }}", TENANT)
+        environment = {**step.environment, "PATH": f"{added}:/usr/bin:/bin"}
+        done = execute(["bash", "-e", "-c", script + " --resource-manager " + context.emulator.world["http"]], environment)
+        assert done.code == 4 and "failed   exchange" in done.stdout and "refs/heads/other" in done.stdout, done.show()
+        assert not secrets_in(context.emulator, done.stdout + visible(done.stderr))
+
+
+def visible(log):
+    """The log as the runner shows it: less its mask commands, at the start of a line."""
+    return "\n".join(line for line in log.splitlines() if not line.startswith("::add-mask::"))
+
+
+@case
 def github_inputs_are_arguments_and_nothing_else(context):
     step = Step(context, checkout(context), client_id="$(touch /tmp/x); --output=json")
     done = step.main(AZFED_BINARY=context.azfed)
@@ -175,16 +205,32 @@ def github_inputs_are_arguments_and_nothing_else(context):
     assert post["host"] == "login.microsoftonline.us" and dict(post["form"])["scope"] == "https://vault.azure.net/.default"
 
 
+def ask(values, resource):
+    """The status of a request to the endpoint that later steps have."""
+    request = urllib.request.Request(f"{values['IDENTITY_ENDPOINT']}?api-version=2019-08-01&resource={resource}")
+    request.add_header("X-IDENTITY-HEADER", values["IDENTITY_HEADER"])
+    try:
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 @case
 def github_ways_to_last(context):
-    for inputs, has_keeper, has_endpoints in [({}, True, False), ({"keep_fresh": "false"}, False, False), ({"endpoints": "TRUE", "keep_fresh": "true"}, True, True)]:
+    for inputs, has_keeper, has_endpoints in [({}, True, False), ({"keep_fresh": "false"}, False, False), ({"endpoints": "TRUE", "keep_fresh": "true", "allow_scope": " https://vault.azure.net \n\nhttps://b.example"}, True, True)]:
         step = Step(context, checkout(context), **inputs)
         done = step.main(AZFED_BINARY=context.azfed)
         assert done.code == 0, done.show()
         (directory,) = [name for name in os.listdir(step.temp) if name.startswith("azfed-")]
         kept = os.path.join(step.temp, directory, "keeper", "pid")
         assert os.path.exists(kept) == has_keeper, inputs
-        assert (b"IDENTITY_ENDPOINT<<" in contents(step.files["GITHUB_ENV"])) == has_endpoints, inputs
+        handed_over = contents(step.files["GITHUB_ENV"])
+        assert (b"IDENTITY_ENDPOINT<<" in handed_over) == has_endpoints, inputs
+        # a list of resources: what would open any other resource is not handed over, and what is asked for is looked at
+        if has_endpoints:
+            values = dict(re.findall(r"(?m)^(\w+)<<(?:\S+)\n(.*)$", handed_over.decode()))
+            statuses = [ask(values, resource) for resource in ("https://vault.azure.net", "https://management.azure.com")]
+            assert statuses[0] == 200 and statuses[1] >= 400, statuses
         process = contents(kept).decode() if has_keeper else None
         assert process is None or is_alive(process), inputs
         post = step.post(AZFED_BINARY=context.azfed)

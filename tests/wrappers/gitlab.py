@@ -10,7 +10,7 @@ import subprocess
 import yaml
 from emulator import IDENTITY, SUBSCRIPTION, TENANT
 from github import STATE, contents
-from harness import REPOSITORY, case, secrets_in
+from harness import REPOSITORY, case, documented, secrets_in
 from mirror import Mirror
 from runners import execute
 
@@ -85,9 +85,11 @@ def gitlab_the_pinned_file_is_downloaded_verified_and_run(context):
         done = job.run('echo "identity $ARM_CLIENT_ID"')
         assert done.code == 0 and f"identity {IDENTITY}" in done.stdout, done.show()
         job.finish()
-        job = Job(context, text, **{"download-url": mirror.url, "endpoints": "true"})
-        done = job.run('echo "endpoint $IDENTITY_ENDPOINT"')
+        job = Job(context, text, **{"download-url": mirror.url, "endpoints": "true", "allow-scope": "https://vault.azure.net https://b.example"})
+        ask = 'curl -s -o /dev/null -w "%{http_code}" -H "X-IDENTITY-HEADER: $IDENTITY_HEADER" "$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://'
+        done = job.run(f'echo "endpoint $IDENTITY_ENDPOINT"; {ask}vault.azure.net"; echo; {ask}management.azure.com"')
         assert done.code == 0 and "endpoint http://127.0.0.1:" in done.stdout, done.show()
+        assert "\n200\n4" in done.stdout, f"one resource is allowed, and the other is not: {done.show()}"
         after = job.finish()
         assert after.code == 0 and "azfed: removed " in after.stderr and job.left() == [], f"{after.show()} {job.left()}"
 
@@ -201,7 +203,14 @@ def gitlab_a_pipeline_in_gitlab_ci_local(context):
     directory = context.directory()
     os.makedirs(os.path.join(directory, "templates"))
     shutil.copy(TEMPLATE, os.path.join(directory, "templates"))
-    for name, content in ((".gitlab-ci.yml", PIPELINE), ("main.tf", STATE.replace("act", "gitlab"))):
+    fails = documented("gitlab.md", '"$azfed_binary" doctor')
+    assert fails == documented("doctor.md", '"$azfed_binary" doctor')
+    for given, taken in (("deploy:", "fails:"), ("terraform apply -auto-approve", "exit 1"),
+                         (" doctor ", f" doctor --resource-manager {context.emulator.world['http']} ")):
+        assert given in fails
+        fails = fails.replace(given, taken)
+    pipeline = f"{PIPELINE}\n{fails}"
+    for name, content in ((".gitlab-ci.yml", pipeline), ("main.tf", STATE.replace("act", "gitlab"))):
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(content)
     for command in (["init", "-q", "-b", "main"], ["remote", "add", "origin", "git@gitlab.example.com:contoso/infra.git"], ["add", "-A"],
@@ -226,6 +235,10 @@ def gitlab_a_pipeline_in_gitlab_ci_local(context):
             assert line in done.stdout, f"{line}\n{done.show()}"
         assert not secrets_in(context.emulator, done.stdout + done.stderr)
         assert "azfed: removed " in done.stdout + done.stderr, done.show()
+    done = execute([*command, "fails"], {"PATH": path, "HOME": home}, cwd=directory, timeout=300)
+    said = done.stdout + done.stderr
+    assert done.code != 0 and "ok       exchange" in said and "azfed: removed " in said, done.show()
+    assert not secrets_in(context.emulator, said)
     assert os.listdir(temp) == []
     listed = execute([*command, "--preview"], {"PATH": path, "HOME": home}, cwd=directory)
     assert "api://AzureADTokenExchange\n" in listed.stdout.replace('"', "").replace("'", ""), listed.show()

@@ -1,6 +1,7 @@
 """What the wrappers' tests share."""
 
 import os
+import re
 import sys
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -11,6 +12,18 @@ CASES = []
 def case(function):
     CASES.append((function.__name__, function))
     return function
+
+
+def documented(name, mark, **values):
+    """The block of YAML in a document that has the mark in it, with what a user fills in."""
+    with open(os.path.join(REPOSITORY, "docs", name), encoding="utf-8") as file:
+        blocks = re.findall(r"```yaml\n(.*?)```", file.read(), re.DOTALL)
+    (block,) = [block for block in blocks if mark in block]
+    for what, value in values.items():
+        what = f"<{what.replace('_', ' ')}>"
+        assert what in block, f"{name}: {what}"
+        block = block.replace(what, value)
+    return block
 
 
 def secrets_in(emulator, text):

@@ -1,6 +1,7 @@
 // Takes ids, cloud and connection from the service connection, and starts azfed. No decision about the login is made here.
 "use strict";
 const { spawnSync } = require("node:child_process");
+const { dirname } = require("node:path");
 const tl = require("azure-pipelines-task-lib/task");
 const { find } = require("./binary");
 
@@ -19,6 +20,7 @@ function options(connection) {
   if (tl.getBoolInput("endpoints")) list.push("--endpoints");
   if ((tl.getInput("keepFresh") ?? "").toLowerCase() === "false") list.push("--no-keep-fresh");
   for (const scope of tl.getDelimitedInput("scopes", "\n")) add("scope", scope.trim());
+  for (const scope of tl.getDelimitedInput("allowScope", "\n")) add("allow-scope", scope.trim());
   return list;
 }
 
@@ -39,6 +41,8 @@ try {
   }
   const binary = find(tl.getVariable("AZFED_BINARY"), tl.getVariable("Agent.TempDirectory"));
   tl.setTaskVariable("binary", binary);
+  // for `azfed exec` in later steps, and for `azfed doctor` where this one fails
+  if (!tl.getVariable("AZFED_BINARY")) tl.prependPath(dirname(binary));
   const environment = {
     ...process.env,
     SYSTEM_OIDCREQUESTURI: requestUri(),
