@@ -589,7 +589,7 @@ fn proxies_are_named_without_their_passwords() {
         "--authority-host",
         "https://login.microsoftonline.com",
     ]);
-    patient.check("a proxy that is no url", 0);
+    patient.check("a proxy that is no url", 2);
 }
 
 /// What a hint has to paste, done in a shell whose az prints its words; `touched` says whether more than az was run.
