@@ -192,11 +192,6 @@ fn expected(call: &Call, fault: &str, action: &Action) -> Vec<i32> {
     .collect()
 }
 
-struct Found {
-    code: i32,
-    tries: usize,
-}
-
 fn judge(
     call: &Call,
     fault: &str,
@@ -204,7 +199,7 @@ fn judge(
     outcome: &Outcome,
     took: Duration,
     right: &[i32],
-) -> Result<Found, String> {
+) -> Result<i32, String> {
     let code = outcome.code.unwrap_or(-1);
     let left = job.left_in_temp();
     let leaks = job.leaks(&outcome.all());
@@ -215,10 +210,7 @@ fn judge(
         () if outcome.stderr.contains("panicked") => "a panic".to_owned(),
         () if !leaks.is_empty() => format!("leaks {leaks:?}"),
         () if !left.is_empty() => format!("left {left:?}"),
-        () => {
-            let tries = job.emulator.requests().iter().filter(|request| request.kind == call.kind).count();
-            return Ok(Found { code, tries });
-        }
+        () => return Ok(code),
     };
     Err(format!("{} / {fault}: {wrong}: {}", call.what, job.show(outcome)))
 }
@@ -268,19 +260,14 @@ fn each_request_survives_each_fault() {
     let wrong: Vec<&str> =
         found.iter().filter_map(|found| found.as_ref().err().map(String::as_str)).collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), found.len(), wrong.join("\n"));
-    let found: Vec<Found> = found.into_iter().filter_map(Result::ok).collect();
+    let found: Vec<i32> = found.into_iter().filter_map(Result::ok).collect();
     let mut table = String::from(HEAD);
     let names: Vec<&str> = CALLS.iter().map(|call| call.what).collect();
     let _ = writeln!(table, "| | {} |", names.join(" | "));
     let _ = writeln!(table, "|---|{}", "---|".repeat(CALLS.len()));
     for (row, (fault, _)) in faults.iter().enumerate() {
-        let cells: Vec<String> = (0..CALLS.len())
-            .map(|column| {
-                let Found { code, tries } = &found[column * faults.len() + row];
-                // how many tries a second has room for depends on the jitter
-                format!("{code}{}", if *tries > 1 { ", again" } else { "" })
-            })
-            .collect();
+        let cells: Vec<String> =
+            (0..CALLS.len()).map(|column| found[column * faults.len() + row].to_string()).collect();
         let _ = writeln!(table, "| {fault} | {} |", cells.join(" | "));
     }
     table.push_str(&tls());
@@ -296,8 +283,7 @@ const HEAD: &str = "# What goes wrong, and how azfed ends
 
 Made by `AZFED_UPDATE_DOCS=1 cargo test --test it faults::`, and compared by each run of the tests
 (`each_request_survives_each_fault` in `tests/it/faults.rs`): the shipped binary against the emulator, with `--timeout 1`. In
-each cell the exit code, and \"again\" where it tried more than once within that second. For each of them the test also asserts:
-the end comes within the deadline, nothing stands in the job's temp, no secret in the output, no panic, and a message with
+each cell the exit code. For each of them the test also asserts: the end comes within the deadline, nothing stands in the job's temp, no secret in the output, no panic, and a message with
 `azfed: error:`.
 
 5 is a passing fault of network or service, 3 the platform's or host's no, 4 Entra's or Azure Resource Manager's, 2 a
@@ -334,7 +320,7 @@ fn tls() -> String {
             }
             job.emulator.set(|settings| settings.tls_certificate = certificate);
             let (outcome, took) = run(&job, call);
-            codes.push(judge(call, name, &job, &outcome, took, &[5]).unwrap().code.to_string());
+            codes.push(judge(call, name, &job, &outcome, took, &[5]).unwrap().to_string());
             assert_eq!(job.emulator.requests().iter().filter(|request| request.kind == kind).count(), 0);
             assert!(outcome.stderr.contains("certificate"), "{name}: {}", outcome.stderr);
         }
