@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal, Read},
     process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -207,14 +208,25 @@ pub fn watch() -> Result<(), Error> {
     #[cfg(unix)]
     if let Some(group) = watched.group.and_then(|group| i32::try_from(group).ok()).filter(|group| *group > 1)
     {
-        use rustix::process::{Pid, Signal, kill_process_group};
+        use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
         if let Some(group) = Pid::from_raw(group) {
             // one whose processes have all ended is what was wanted
             let _ = kill_process_group(group, Signal::TERM);
+            let removed = watched.directory.map_or(Ok(()), |directory| state::remove_left(&directory));
+            let since = Instant::now();
+            while since.elapsed() < GRACE && test_kill_process_group(group).is_ok() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            let _ = kill_process_group(group, Signal::KILL);
+            return removed.map_err(failed);
         }
     }
     watched.directory.map_or(Ok(()), |directory| state::remove_left(&directory)).map_err(failed)
 }
+
+/// What the command has to end in an orderly way, after SIGTERM: as long as Terraform may take to write its state.
+#[cfg(unix)]
+const GRACE: Duration = Duration::from_secs(20);
 
 const LONGEST_WATCHED: u64 = 64 << 10;
 
