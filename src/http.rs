@@ -440,12 +440,23 @@ fn reason(error: &reqwest::Error) -> String {
     if reasons.is_empty() { "the request failed".to_owned() } else { reasons.join(": ") }
 }
 
+/// The largest file of CA certificates that is read.
+const LONGEST_ROOTS: u64 = 16 << 20;
+
 /// The CA certificates to trust.
 ///
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR`, where set, are the only ones (OpenSSL's convention, which Go and Terraform
 /// share), and an error where they give none. Else the system's store. Else, where that is empty (images built from
 /// scratch), Mozilla's list as bundled at build time.
 pub fn roots(env: &Env) -> Result<RootCertStore, Error> {
+    // opening a named pipe would wait for its writer, and a device has no end
+    let file = names::system::SSL_CERT_FILE;
+    if let Some(path) = env.get(file)
+        && std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.len() > LONGEST_ROOTS)
+    {
+        let reason = "it is no regular file of at most 16 MiB".to_owned();
+        return Err(Error::NoRoots { variable: file, reason });
+    }
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     store.add_parsable_certificates(found.certs);

@@ -5,7 +5,7 @@
 
 mod signature;
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use serde::Deserialize;
 use url::form_urlencoded;
@@ -206,9 +206,8 @@ async fn of_container(
         None => None,
         Some(Authorization::Value(value)) => Some(value),
         Some(Authorization::File(path)) => {
-            let content = std::fs::read_to_string(path)
-                .map_err(|error| Error::File { path: path.into(), reason: error.to_string() })?;
-            read = Secret::new(content.trim().to_owned());
+            let content = super::stored::read(Path::new(path))?;
+            read = Secret::new(content.expose().trim().to_owned());
             Some(&read)
         }
     };

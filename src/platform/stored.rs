@@ -97,7 +97,7 @@ pub(super) fn project(audience: &Audience) -> Hints {
 }
 
 /// A regular file of at most 1 MiB of text.
-fn read(path: &Path) -> Result<Secret, Error> {
+pub(super) fn read(path: &Path) -> Result<Secret, Error> {
     let failed = |reason: &str| Error::File { path: path.to_owned(), reason: reason.to_owned() };
     let io = |error: std::io::Error| failed(&error.to_string());
     // looked at before it is opened: opening a named pipe would wait for its writer
