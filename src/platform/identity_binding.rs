@@ -61,6 +61,10 @@ impl IdentityBinding {
         };
         let stored = Stored::file(env, named)?;
         let name = env.get(azure::KUBERNETES_SNI_NAME).map(ToOwned::to_owned);
+        // an address would be connected to, and not only be the name of the proxy
+        if name.as_ref().is_some_and(|name| !matches!(url::Host::parse(name), Ok(url::Host::Domain(_)))) {
+            return Err(Error::Contradiction(format!("{}: it is no host name", azure::KUBERNETES_SNI_NAME)));
+        }
         Ok(Some(Self { stored, proxy, name, certificates }))
     }
 
@@ -71,9 +75,10 @@ impl IdentityBinding {
         let unusable = |variable, reason: String| Error::Certificates { variable, reason };
         let roots = match &self.certificates {
             Certificates::File(path) => {
-                let pem = std::fs::read(path)
+                let pem = super::stored::read(path)
                     .map_err(|error| unusable(azure::KUBERNETES_CA_FILE, error.to_string()))?;
-                http::certificates(&pem).map_err(|reason| unusable(azure::KUBERNETES_CA_FILE, reason))?
+                http::certificates(pem.expose().as_bytes())
+                    .map_err(|reason| unusable(azure::KUBERNETES_CA_FILE, reason))?
             }
             Certificates::Data(pem) => http::certificates(pem.expose().as_bytes())
                 .map_err(|reason| unusable(azure::KUBERNETES_CA_DATA, reason))?,

@@ -212,6 +212,53 @@ fn service_fabric_is_known_by_its_certificate() {
     ok(&job, &["token"]);
 }
 
+/// Opening a named pipe waits for its writer, and a device has no end: neither is read.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_none_holds_nothing_up() {
+    let started = std::time::Instant::now();
+    let mut job = bound_pod(&JobOverrides::default());
+    let pipe = job.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    job.unset("AZURE_KUBERNETES_CA_DATA");
+    for file in [pipe.as_str(), "/dev/zero"] {
+        job.set("AZURE_KUBERNETES_CA_FILE", file);
+        let outcome = job.run(&["token", "--timeout", "2"]);
+        assert_eq!(outcome.code, Some(2), "{file}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("is not a regular file"), "{}", outcome.stderr);
+        let mut job = Job::new(Platform::Gitlab);
+        job.set("SSL_CERT_FILE", file);
+        job.set("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1/");
+        let outcome = job.run(&["token", "--timeout", "2"]);
+        assert_eq!(outcome.code, Some(2), "{file}: {}", outcome.stderr);
+        let mut job = Job::of(azfed_emulator::Workload::Aws, &JobOverrides::default());
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+            job.unset(name);
+        }
+        job.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/");
+        job.set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file);
+        let outcome = job.run(&["token", "--source", "aws", "--timeout", "2"]);
+        assert_eq!(outcome.code, Some(2), "{file}: {}", outcome.stderr);
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// The name of a cluster's proxy is a name: an address would be asked instead of the proxy.
+#[test]
+fn the_proxys_name_leads_nowhere_else() {
+    let mut job = bound_pod(&JobOverrides::default());
+    for name in ["127.0.0.2", "[::1]", "0x7f000002", "a b", "a/b"] {
+        job.set("AZURE_KUBERNETES_SNI_NAME", name);
+        let outcome = job.run(&["token", "--timeout", "2"]);
+        assert_eq!(outcome.code, Some(2), "{name}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("AZURE_KUBERNETES_SNI_NAME: it is no host name"),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
 /// A pod of a cluster with identity bindings.
 fn bound_pod(overrides: &JobOverrides) -> Job {
     let mut job = Job::with(Platform::Kubernetes, overrides);
