@@ -55,7 +55,8 @@ def soak(emulator, directory, seconds):
     emulator.forget()
     command = [AZFED, "exec", "--quiet", "--", LOAD, "soak", str(SOAK_RATE), str(seconds), *RESOURCES]
     started = time.monotonic()
-    process = subprocess.Popen(command, env=environment(emulator, directory), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment(emulator, directory), stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
     memory = []
     for tenth in range(1, 11):
         time.sleep(max(0, started + seconds * tenth / 10 - 0.5 - time.monotonic()))

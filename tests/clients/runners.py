@@ -179,6 +179,8 @@ class AzureDevOps(Runner):
                     self.handed_over[name] = value
             elif (area, event) == ("task", "prependpath"):
                 self.prepended.append(value)
+            elif (area, event) == ("task", "uploadsummary"):
+                assert os.path.isabs(value) and os.path.isfile(value), f"the agent finds no file: {line!r}"
             else:
                 assert (area, event) == ("task", "logissue"), f"unexpected command {line!r}"
 

@@ -121,7 +121,7 @@ fn a_subject_that_no_log_can_show_gets_no_command() {
         assert_eq!(refused.code, Some(4), "{}", refused.stderr);
         assert!(!refused.stderr.contains("az identity"), "{}", refused.stderr);
         assert!(
-            refused.stderr.contains("add a federated credential for this one by hand"),
+            refused.stderr.contains("add a federated credential for this one; by hand, as no command"),
             "{}",
             refused.stderr
         );

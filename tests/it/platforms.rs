@@ -556,7 +556,7 @@ const DESCRIBED: [(Workload, &[&str]); 10] = [
 fn trust_by_a_description() {
     let job = Job::of(Workload::Jenkins, &JobOverrides::default());
     for (workload, described) in DESCRIBED {
-        let outcome = job.run(&[&["trust"], described].concat());
+        let outcome = job.run(&[&["trust", "--quiet"], described].concat());
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{workload:?}");
         let name = format!("{workload:?}").to_ascii_lowercase();
         assert_shown!(format!("platform_trust_{name}"), outcome.stdout);
@@ -603,7 +603,7 @@ fn trust_by_a_description() {
         ("codefresh_schedule", &["codefresh", "--account-id", "a", "--pipeline-id", "p"]),
     ];
     for (name, described) in more {
-        let outcome = job.run(&[&["trust"], described].concat());
+        let outcome = job.run(&[&["trust", "--quiet"], described].concat());
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{name}");
         assert_shown!(format!("platform_trust_{name}"), outcome.stdout);
     }

@@ -317,7 +317,7 @@ def azure_devops_the_template_names_what_it_runs(context):
     outcome = execute(["bash", file.name], {**failed, "PATH": environment["PATH"]}, cwd=agent.workspace)
     assert outcome.code == 2 and "##vso[task.prependpath]" in outcome.stdout, outcome.show()
     check_terraform(Clients(context.tools), agent)
-    script = step["inputs"]["inlineScript"].replace('"$AZFED_BINARY" "$@"', 'printf "%s\\n" "$@"')
+    script = contents(file.name).decode().replace('"$AZFED_BINARY" "$@"\n', 'printf "%s\\n" "$@"\n')
     listed = {**environment, "AZFED_ENDPOINTS": "True", "AZFED_ALLOW_SCOPE": "https://a.example https://b.example"}
     words = execute(["bash", "-c", script], listed, cwd=agent.workspace).stdout.split()
     assert words[-5:] == ["--endpoints", "--allow-scope", "https://a.example", "--allow-scope", "https://b.example"], words
