@@ -429,7 +429,7 @@ for one_name in FAILURES:
 @case
 def a_proxy_whose_name_is_unknown(context):
     runner = context.behind(None, GitLab, HTTPS_PROXY=f"http://{USER}:s3ntinel@proxy.corp.example:3128")
-    # a resolver without a network may take longer than a connection has
+    # a C library's resolver may take five seconds to say so
     outcome = context.run(runner, "token", *WHO, "--timeout", "12", code=5)
     assert "proxy.corp.example:3128" in outcome.stderr and "HTTPS_PROXY" in outcome.stderr, outcome.show()
 
