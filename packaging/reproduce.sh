@@ -30,7 +30,8 @@ build second a-longer/name/of/a-directory 077 CARGO_HOME="$work/another/place/fo
 (cd "$work" && sha256sum first second)
 cmp "$work/first" "$work/second"
 for private in "$work" "$HOME/" "$(hostname)"; do
-  if grep --quiet --text --fixed-strings -- "$private" "$work/first"; then
+  # a short name of a machine stands in any file
+  if ((${#private} > 5)) && grep --quiet --text --fixed-strings -- "$private" "$work/first"; then
     echo "reproduce.sh: the binary has \`$private\` in it" >&2
     exit 1
   fi

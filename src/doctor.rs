@@ -281,7 +281,10 @@ impl Examination<'_> {
             return false;
         }
         let answered = match http.channel(endpoint) {
-            Ok(channel) => self.in_time(endpoint, azure::get(&channel, endpoint, None)).await,
+            Ok(channel) => {
+                let request = azure::get(&channel, endpoint, None, Some(self.args.source.timeout));
+                self.in_time(endpoint, request).await
+            }
             Err(error) => Err(error),
         };
         let connection = connected(endpoint, answered.as_ref().err());

@@ -3,6 +3,8 @@
 //! Sources: Microsoft Learn REST "Subscriptions - List", "User Assigned Identities - List By Subscription", "Federated
 //! Identity Credentials - List".
 
+use std::time::{Duration, Instant};
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -153,7 +155,7 @@ impl<'a> ResourceManager<'a> {
         let mut next = Some(first);
         for _ in 0..MOST_PAGES {
             let Some(endpoint) = next else { break };
-            let answer = get(&self.channel, &endpoint, Some(self.access_token)).await?;
+            let answer = get(&self.channel, &endpoint, Some(self.access_token), None).await?;
             let mut body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             if answer.status != 200 {
                 let word = |name: &str| text::one_line(body["error"][name].as_str().unwrap_or_default());
@@ -174,12 +176,14 @@ impl<'a> ResourceManager<'a> {
     }
 }
 
-/// A GET, asked again while the server has a passing fault.
+/// A GET, asked again while the server has a passing fault and another try has time.
 pub async fn get(
     channel: &Channel,
     endpoint: &Endpoint,
     bearer: Option<&Secret>,
+    time: Option<Duration>,
 ) -> Result<Answer, http::Error> {
+    let started = Instant::now();
     let mut next = 2;
     loop {
         let request = channel.get(endpoint).header("accept", "application/json");
@@ -198,8 +202,11 @@ pub async fn get(
             None
         };
         match wait {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return answered,
+            // else what this try said is the last word
+            Some(wait) if time.is_none_or(|time| started.elapsed() + wait < time) => {
+                tokio::time::sleep(wait).await;
+            }
+            _ => return answered,
         }
         next += 1;
     }
