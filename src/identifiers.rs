@@ -31,8 +31,8 @@ pub enum Invalid {
     /// Plain http beyond this machine.
     #[error("`{0}` is not https (http is for loopback addresses only)")]
     NotHttps(String),
-    /// Plain http beyond this host's own network.
-    #[error("`{0}` is not https (http is for loopback and link-local addresses only)")]
+    /// Beyond this host's own network.
+    #[error("`{0}` is not on this host: only loopback and link-local addresses are")]
     NotOnHost(String),
     /// Not a certificate's thumbprint.
     #[error("it is not the SHA-1 thumbprint of a certificate (40 hexadecimal digits)")]
@@ -380,17 +380,25 @@ impl Endpoint {
         is_loopback(&self.0) || is_link_local(&self.0)
     }
 
-    /// An endpoint of the host that this runs on: https, or http on a loopback or link-local address. App Service and
-    /// Container Instances serve theirs below 169.254.0.0/16, as every cloud does its instance metadata; no router
-    /// passes such an address on (RFC 3927, 2.7), so what is sent there in the clear stays between host and guest.
+    /// An endpoint of the host that this runs on: a loopback or link-local address. App Service and Container Instances
+    /// serve theirs below 169.254.0.0/16, as every cloud does its instance metadata; no router passes such an address on
+    /// (RFC 3927, 2.7), so what is sent there in the clear stays between host and guest.
     pub fn of_host(value: &str) -> Result<Self, Invalid> {
-        match value.parse() {
+        let url = match value.parse() {
+            Ok(Self(url)) => url,
             Err(Invalid::NotHttps(shown)) => match Url::parse(value.trim()) {
-                Ok(url) if url.scheme() == "http" && is_link_local(&url) => Ok(Self(url)),
-                _ => Err(Invalid::NotOnHost(shown)),
+                Ok(url) if url.scheme() == "http" => url,
+                _ => return Err(Invalid::NotOnHost(shown)),
             },
-            other => other,
-        }
+            Err(invalid) => return Err(invalid),
+        };
+        let endpoint = Self(url);
+        if endpoint.is_local() { Ok(endpoint) } else { Err(Invalid::NotOnHost(endpoint.origin())) }
+    }
+
+    /// Scheme and host, which may be shown.
+    fn origin(&self) -> String {
+        shown(&format!("{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default()))
     }
 
     /// Whether it needs TLS.
@@ -466,11 +474,7 @@ impl FromStr for Endpoint {
         match url.scheme() {
             "https" => Ok(Self(url)),
             "http" if is_loopback(&url) => Ok(Self(url)),
-            _ => Err(Invalid::NotHttps(shown(&format!(
-                "{}://{}",
-                url.scheme(),
-                url.host_str().unwrap_or_default()
-            )))),
+            _ => Err(Invalid::NotHttps(Self(url).origin())),
         }
     }
 }

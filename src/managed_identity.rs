@@ -30,8 +30,8 @@ use crate::{
 };
 
 use self::{
-    app_service::AppService, arc::Arc, azure_ml::AzureMl, cloud_shell::CloudShell, imds::Imds,
-    service_fabric::ServiceFabric,
+    answer::Granted, app_service::AppService, arc::Arc, azure_ml::AzureMl, cloud_shell::CloudShell,
+    imds::Imds, service_fabric::ServiceFabric,
 };
 
 /// A kind of host that has managed identities, with everything in it that is needed to ask for a token.
@@ -268,9 +268,34 @@ impl Selector {
             Self::Object(id) => (id.as_str(), token.object_id.as_deref()),
             Self::Resource(id) => (id.as_str(), token.resource_id.as_deref()),
         };
-        let got = got.filter(|got| !got.eq_ignore_ascii_case(asked))?;
-        Some(format!("asked for {asked}, got {}", crate::text::one_line(got)))
+        another(asked, got)
     }
+
+    /// What the answer around a token says of whose it is. An older agent of Azure Arc's ignores which identity is asked
+    /// for, and gives the system-assigned one's token: so there a user-assigned one counts only where it is `named`.
+    fn confirm(&self, granted: &Granted, named: bool) -> Result<(), String> {
+        let (asked, got) = match self {
+            Self::Own => return Ok(()),
+            Self::Client(id) => (id.as_str(), &granted.client_id),
+            Self::Object(id) => (id.as_str(), &granted.object_id),
+            Self::Resource(id) => (id.as_str(), &granted.resource_id),
+        };
+        match another(asked, got.as_deref()) {
+            Some(what) => Err(what),
+            None if named && got.is_none() => {
+                Err("its agent does not say whose token it is, as those do that know no \
+                                                   user-assigned identities"
+                    .to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Which one it is instead; nothing where that is not said. Ids have no letter case.
+fn another(asked: &str, got: Option<&str>) -> Option<String> {
+    let got = got.filter(|got| !got.eq_ignore_ascii_case(asked))?;
+    Some(format!("asked for {asked}, got {}", crate::text::one_line(got)))
 }
 
 impl Host {
@@ -441,14 +466,13 @@ impl ManagedIdentity {
             }
             _ => answer::read(&self.host, &answer)?,
         };
-        if matches!(self.host, Host::Arc(_)) {
-            arc::confirm(&self.selector, &granted)?;
-        }
+        let other = |what| Error::Other { host: name, what };
+        self.selector.confirm(&granted, matches!(self.host, Host::Arc(_))).map_err(other)?;
         let secret = granted.secret;
         ui.mask(&[&secret]).map_err(Error::Mask)?;
         let token = AccessToken::new(secret, scope, granted.lifetime);
         match self.selector.differs(&token) {
-            Some(what) => Err(Error::Other { host: name, what }),
+            Some(what) => Err(other(what)),
             None => Ok(token),
         }
     }
@@ -467,7 +491,12 @@ impl ManagedIdentity {
     }
 
     async fn send(&self, endpoint: &Endpoint, request: Request) -> Result<http::Answer, Error> {
-        self.channel.send(endpoint, request).await.map_err(|source| match (&self.host, source) {
+        let sent = self.channel.send(endpoint, request);
+        let answered = match &self.host {
+            Host::Imds(imds) => imds.in_time(endpoint, sent).await?,
+            _ => sent.await,
+        };
+        answered.map_err(|source| match (&self.host, source) {
             (Host::Imds(imds), http::Error::Unreachable { host, reason }) => {
                 imds.absent(format!("{host}: {reason}"))
             }

@@ -202,7 +202,7 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     match command {
         Command::Login(args) => Box::pin(interruptible(login(args, env, ui))).await?,
         Command::Exec(args) => return exec(args, env, ui).await,
-        Command::Token(args) => interruptible(token(args, env, ui)).await?,
+        Command::Token(args) => Box::pin(interruptible(token(args, env, ui))).await?,
         Command::Assertion(args) => interruptible(assertion(args, env, ui)).await?,
         Command::Logout => logout(env, ui)?,
         Command::Doctor(args) => return Box::pin(interruptible(doctor(args, env, ui))).await,
@@ -614,6 +614,7 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::GoogleCloud(described) => (Trust::google_cloud(described)?, described.options.form),
         TrustCommand::Aws(described) => (Trust::aws(described)?, described.options.form),
         TrustCommand::Bitbucket(_) => return Err(platform::Error::Bitbucket.into()),
+        TrustCommand::Gitea(_) => return Err(platform::Error::Gitea.into()),
         TrustCommand::Here(here) => {
             let cloud = CloudArgs {
                 cloud: here.options.cloud,

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Question, Selector, answer::Granted};
+use super::{Error, Question, Selector};
 use crate::{
     env::{Env, names::host},
     error::Hints,
@@ -183,30 +183,6 @@ fn realm(challenge: &str) -> Option<PathBuf> {
     let path = path.trim().trim_matches('"');
     (scheme.eq_ignore_ascii_case("basic") && name.trim().eq_ignore_ascii_case("realm") && !path.is_empty())
         .then(|| PathBuf::from(path))
-}
-
-/// An older agent ignores which identity is asked for, and gives the system-assigned one's token: so a user-assigned
-/// one counts only where the answer names it.
-pub(super) fn confirm(selector: &Selector, granted: &Granted) -> Result<(), Error> {
-    let (asked, echoed) = match selector {
-        Selector::Own => return Ok(()),
-        Selector::Client(id) => (id.as_str(), &granted.client_id),
-        Selector::Object(id) => (id.as_str(), &granted.object_id),
-        Selector::Resource(id) => (id.as_str(), &granted.resource_id),
-    };
-    match echoed {
-        Some(echoed) if echoed.eq_ignore_ascii_case(asked) => Ok(()),
-        Some(echoed) => Err(Error::Other {
-            host: NAME,
-            what: format!("asked for {asked}, got {}", text::one_line(echoed)),
-        }),
-        None => Err(Error::Other {
-            host: NAME,
-            what:
-                "its agent does not say whose token it is, as those do that know no user-assigned identities"
-                    .to_owned(),
-        }),
-    }
 }
 
 #[cfg(all(test, unix))]

@@ -15,6 +15,9 @@ use crate::{
 
 /// The host's name.
 pub const NAME: &str = "Azure instance metadata service";
+/// Where nothing else speaks for the service, this long without an answer speaks against it: something else takes every
+/// connection there, as a firewall or a captive portal does.
+const ASSUMED_FOR: Duration = Duration::from_secs(10);
 /// While the service is renewed it answers 410, for 70 seconds at the most.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,22 @@ impl Imds {
             None => endpoint,
         };
         Question { endpoint, metadata: true, secret: None, posted: false }
+    }
+
+    /// What an answer is waited for.
+    pub(super) async fn in_time<T>(
+        &self,
+        endpoint: &Endpoint,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        if !self.assumed {
+            return Ok(answer.await);
+        }
+        let silent = |_| {
+            let (host, seconds) = (endpoint.host(), ASSUMED_FOR.as_secs());
+            self.absent(format!("{host} took the connection, and gave no answer within {seconds} s"))
+        };
+        tokio::time::timeout(ASSUMED_FOR, answer).await.map_err(silent)
     }
 
     pub(super) fn absent(&self, reason: String) -> Error {

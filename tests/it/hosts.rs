@@ -539,6 +539,69 @@ fn a_command_on_each_host() {
     }
 }
 
+/// What a host's variable names is asked on this host or not at all, https or not.
+#[test]
+fn no_endpoint_of_a_host_is_elsewhere() {
+    for (source, variable, secret) in [
+        ("app-service", "IDENTITY_ENDPOINT", Some("IDENTITY_HEADER")),
+        ("automation", "IDENTITY_ENDPOINT", Some("IDENTITY_HEADER")),
+        ("arc", "IDENTITY_ENDPOINT", None),
+        ("azure-ml", "MSI_ENDPOINT", Some("MSI_SECRET")),
+        ("cloud-shell", "MSI_ENDPOINT", None),
+        ("imds", "AZURE_POD_IDENTITY_AUTHORITY_HOST", None),
+        ("aws", "AWS_CONTAINER_CREDENTIALS_FULL_URI", None),
+    ] {
+        for url in
+            ["https://attacker.example/x?code=hidden", "http://10.0.0.1/x", "ftp://127.0.0.1/", "127.0.0.1"]
+        {
+            let mut job = Job::on(Host::Imds);
+            job.set(variable, url);
+            job.set("AWS_REGION", "eu-west-1");
+            if let Some(secret) = secret {
+                job.set(secret, "the-hosts-own-secret");
+            }
+            let ids = ["--client-id", world::IDENTITY, "--tenant-id", world::TENANT];
+            let outcome = job
+                .run(&[&["token", "--source", source], &ids[..if source == "aws" { 4 } else { 0 }]].concat());
+            assert_eq!(outcome.code, Some(2), "{source} {url}: {}", outcome.stderr);
+            assert!(outcome.stderr.contains(variable), "{source} {url}: {}", outcome.stderr);
+            assert!(!outcome.all().contains("hidden"), "{source} {url}: {}", outcome.stderr);
+        }
+    }
+}
+
+/// An answer around an opaque token that names another identity than the one asked for.
+#[test]
+fn a_token_of_another_identity_goes_nowhere() {
+    let answer = |name: &str, value: &str| Action::Status {
+        status: 200,
+        body: format!(
+            r#"{{"access_token":"opaque-token-of-another","expires_in":"3600","{name}":"{value}"}}"#
+        ),
+        headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
+    };
+    let client = ["--client-id", world::IDENTITY];
+    let object = ["--object-id", world::IDENTITY_OBJECT];
+    for (host, kind, chooses, name, value, code) in [
+        (Host::Imds, "imds", client, "client_id", world::NEIGHBOUR, Some(3)),
+        (Host::Imds, "imds", object, "object_id", world::NEIGHBOUR_OBJECT, Some(3)),
+        (Host::AppService, "app-service", client, "client_id", world::NEIGHBOUR, Some(3)),
+        (Host::AppService, "app-service", client, "client_id", world::IDENTITY, Some(0)),
+        (Host::Automation, "automation", client, "client_id", world::NEIGHBOUR, Some(3)),
+        (Host::AzureMl, "azure-ml", client, "client_id", world::NEIGHBOUR, Some(3)),
+        // it says nothing of whose it is, which only Arc must
+        (Host::Imds, "imds", client, "token_type", "Bearer", Some(0)),
+    ] {
+        let job = Job::on(host);
+        job.fault(kind, 0, answer(name, value));
+        let outcome = job.run(&[&["token", "--tenant-id", world::TENANT], &chooses[..]].concat());
+        assert_eq!(outcome.code, code, "{host:?} {name}: {}", outcome.stderr);
+        if code == Some(3) {
+            assert!(outcome.stdout.is_empty() && outcome.stderr.contains(value), "{}", outcome.stderr);
+        }
+    }
+}
+
 #[test]
 fn doctor_on_a_host() {
     let job = Job::on(Host::AppService);
