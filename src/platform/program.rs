@@ -72,6 +72,9 @@ impl Program {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(self.variables.iter().map(|(name, value)| (name, value.expose())));
         command.kill_on_drop(true);
+        // what it starts itself ends with it
+        #[cfg(unix)]
+        command.process_group(0);
         let mut child = command.spawn().map_err(|error| {
             let reason = match error.kind() {
                 std::io::ErrorKind::NotFound => format!("`{}` was not found", self.name),
@@ -79,13 +82,19 @@ impl Program {
             };
             failed(reason, false, missing())
         })?;
+        #[cfg(unix)]
+        let mut group = Group::of(&child);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let talk = async {
             let (printed, said) = tokio::try_join!(all(stdout), end(stderr))?;
             Ok::<_, std::io::Error>((printed, said, child.wait().await?))
         };
         let (printed, said, status) = match tokio::time::timeout(PATIENCE, talk).await {
-            Ok(Ok(ended)) => ended,
+            Ok(Ok(ended)) => {
+                #[cfg(unix)]
+                group.leave();
+                ended
+            }
             Ok(Err(error)) => return Err(failed(error.to_string(), false, Hints::none())),
             Err(_) => {
                 let reason = format!("no answer within {} s", PATIENCE.as_secs());
@@ -121,6 +130,32 @@ impl Program {
         // making it one line may take away what stood within a value
         let line = text::one_line(&without_values(line.unwrap_or_default()));
         without_values(&line)
+    }
+}
+
+/// The program and what it has started: killed where nobody waits for its end any more.
+#[cfg(unix)]
+struct Group(Option<rustix::process::Pid>);
+
+#[cfg(unix)]
+impl Group {
+    fn of(child: &tokio::process::Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(rustix::process::Pid::from_raw))
+    }
+
+    /// The program has ended, and its number may be another's from now on.
+    fn leave(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
     }
 }
 
