@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use self::{
     elsewhere::{
-        AwsTrust, BitbucketTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust,
-        GoogleCloudTrust, HcpTerraformTrust, SemaphoreTrust, SpaceliftTrust,
+        AwsTrust, BuildkiteTrust, CircleciTrust, CodefreshTrust, ForgejoTrust, GoogleCloudTrust,
+        HcpTerraformTrust, NoTrust, SemaphoreTrust, SpaceliftTrust,
     },
     late::Late,
 };
@@ -231,7 +231,9 @@ pub enum TrustCommand {
     /// For AWS workloads with an IAM principal
     Aws(AwsTrust),
     /// Says why no credential can be for a step of Bitbucket Pipelines, and the way out
-    Bitbucket(BitbucketTrust),
+    Bitbucket(NoTrust),
+    /// Says why no credential for a job of Gitea Actions can be made ahead, and the way out
+    Gitea(NoTrust),
     /// For the job that this runs in, from its OIDC token
     Here(HereTrust),
     /// Say which credential of a list matches a job, or how the nearest one differs; exit code 4 where none matches

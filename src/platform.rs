@@ -113,6 +113,11 @@ pub enum Error {
         bitbucket::NAME
     )]
     Bitbucket,
+    /// Gitea: nobody knows its subjects yet.
+    #[error(
+        "no release of Gitea gives a job an OIDC token yet, so that nobody knows what its subjects will be (go-gitea/gitea#33681)"
+    )]
+    Gitea,
     /// A platform's own program.
     #[error("`{words}` gave no OIDC token: {reason}")]
     Program {
@@ -299,6 +304,7 @@ impl Error {
                 hints.clone()
             }
             Self::Bitbucket => bitbucket::hints(),
+            Self::Gitea => github::of_gitea(),
             Self::GitHubNotGranted { contract, pull_request, .. } => {
                 github::not_granted(*contract, *pull_request)
             }

@@ -224,9 +224,9 @@ pub struct AwsTrust {
     pub options: TrustOptions,
 }
 
-/// `azfed trust bitbucket`
+/// `azfed trust bitbucket` and `azfed trust gitea`, which say why there is nothing to print
 #[derive(Debug, clap::Args)]
-pub struct BitbucketTrust {
+pub struct NoTrust {
     /// Whatever there is to say about the job
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub described: Vec<String>,

@@ -177,6 +177,13 @@ pub(super) fn not_granted(contract: Contract, pull_request: bool) -> Hints {
     if pull_request { hints.and(format!("this is a pull request: {fork}")) } else { hints.and(fork) }
 }
 
+/// What there is in the place of a credential that is made ahead.
+pub(super) fn of_gitea() -> Hints {
+    Hints::one("Forgejo has an issuer: `azfed trust forgejo --server URL --repo OWNER/NAME --branch NAME`")
+        .and("where this Gitea has one after all, `azfed trust here` in a job prints that job's credential")
+        .and("else run the job on a runner of your own in Azure that has a managed identity, and say `--source managed-identity`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -155,18 +155,28 @@ fn a_program_that_says_no() {
 #[test]
 fn a_program_that_does_not_end() {
     let mut job = Job::of(Workload::Circleci, &JobOverrides::default());
-    job.program("circleci", &format!("echo $$ >'{}'; exec sleep 60", job.path("pid")));
-    let outcome = job.run(&["token", "--timeout", "1s"]);
-    assert_eq!(outcome.code, Some(5), "{}", job.show(&outcome));
-    let pid = job.read("pid");
-    let is_there = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok();
-    for _ in 0..100 {
-        if !is_there() {
-            return;
+    // nor does what it has started, whether it waits for that or has ended itself
+    for last in ["exec sleep 60", "exit 0"] {
+        let pids = job.path("pids");
+        job.program("circleci", &format!("sleep 60 &\necho $! $$ >'{pids}'; {last}"));
+        let outcome = job.run(&["token", "--timeout", "1s"]);
+        assert_eq!(outcome.code, Some(5), "{}", job.show(&outcome));
+        let running = || {
+            let pids = job.read("pids");
+            let is_running = |pid: &&str| {
+                let state = fs::read_to_string(format!("/proc/{pid}/stat"));
+                state.is_ok_and(|state| !state.contains(") Z "))
+            };
+            pids.split_whitespace().filter(is_running).map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        for _ in 0..100 {
+            if running().is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(running(), Vec::<String>::new(), "still running: {last}");
     }
-    assert!(!is_there(), "it is still running");
 }
 
 #[test]
@@ -612,7 +622,7 @@ fn trust_by_a_description() {
 #[test]
 fn trust_refuses_what_cannot_be() {
     let job = Job::of(Workload::Jenkins, &JobOverrides::default());
-    let cases: [(&[&str], u8, &str); 11] = [
+    let cases: [(&[&str], u8, &str); 12] = [
         (&["buildkite"], 2, "say whose jobs"),
         (&["buildkite", "--pipeline-id", "infra"], 2, "is not a GUID"),
         (
@@ -636,6 +646,7 @@ fn trust_refuses_what_cannot_be() {
         ),
         (&["forgejo", "--server", "http://x", "--repo", "a/b", "--branch", "c"], 2, "is no https URL"),
         (&["bitbucket", "--workspace", "contoso"], 3, "another in each run"),
+        (&["gitea", "--repo", "contoso/infra"], 3, "azfed trust forgejo"),
     ];
     for (described, code, said) in cases {
         let outcome = job.run(&[&["trust"], described].concat());
