@@ -30,7 +30,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::proxy::{Proxies, Tunnel};
-pub use self::{pinned::Thumbprint, request::Request};
+pub use self::{
+    pinned::Thumbprint,
+    request::{Carried, Request},
+};
 use crate::{
     env::{Env, names},
     identifiers::Endpoint,

@@ -40,9 +40,32 @@ pub fn jwt(payload: &str) -> String {
     format!("eyJhbGciOiJSUzI1NiJ9.{}.{SIGNATURE}", URL_SAFE_NO_PAD.encode(payload))
 }
 
-/// Whether an input has the signature by itself, and not by a place holder: the fuzzer sees what is compared.
+/// Whether an input has the signature by itself, and not by a place holder: the fuzzer sees what is compared. As a reader
+/// of JSON has it, and less the characters that are dropped.
 pub fn has_signature(data: &[u8]) -> bool {
-    data.windows(SIGNATURE.len()).any(|window| window == SIGNATURE.as_bytes())
+    let text = String::from_utf8_lossy(data);
+    let mut seen = String::new();
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        let escaped = |rest: &str| {
+            let code = u32::from_str_radix(rest.strip_prefix('u')?.get(..4)?, 16).ok()?;
+            Some(char::from_u32(code).unwrap_or('\u{feff}'))
+        };
+        let character = match character {
+            '\\' => match escaped(rest.as_str()) {
+                Some(escaped) => {
+                    rest.nth(4);
+                    escaped
+                }
+                None => continue,
+            },
+            other => other,
+        };
+        if !azfed::text::is_no_text(character) {
+            seen.push(character);
+        }
+    }
+    seen.contains(SIGNATURE)
 }
 
 /// No part of a text from which `token` could be used.

@@ -11,7 +11,7 @@ use base64::{
 use reqwest::{RequestBuilder, header::HeaderValue};
 use serde::Serialize;
 
-use crate::secret::Secret;
+use crate::{secret::Secret, text};
 
 /// A text of fewer bytes is no credential, and may well stand in an answer by chance.
 const SHORTEST: usize = 8;
@@ -94,7 +94,7 @@ impl Request {
 
 /// The secrets of a request, in each form in which they are looked for.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub struct Carried {
     whole: Vec<Secret>,
     /// Signatures alone: looked for in refusals only, as the token in a good answer has one of its own, which test
     /// doubles make the same.
@@ -102,6 +102,13 @@ pub(super) struct Carried {
 }
 
 impl Carried {
+    /// One secret alone.
+    pub fn of(secret: &Secret) -> Self {
+        let mut carried = Self::default();
+        carried.add(secret.expose());
+        carried
+    }
+
     fn add(&mut self, secret: &str) {
         self.whole.extend(forms(secret));
         // a JWT without its signature proves nothing, and the signature alone completes what else is known
@@ -111,7 +118,7 @@ impl Carried {
     }
 
     /// The same text without the secrets.
-    pub(super) fn scrub(&self, text: Vec<u8>, is_refusal: bool) -> Vec<u8> {
+    pub fn scrub(&self, text: Vec<u8>, is_refusal: bool) -> Vec<u8> {
         let signatures = self.signatures.iter().filter(|_| is_refusal);
         let forms: Vec<&Secret> = self.whole.iter().chain(signatures).collect();
         let mut may_begin = [false; 256];
@@ -162,7 +169,7 @@ fn forms(secret: &str) -> impl Iterator<Item = Secret> {
     std::iter::once(secret.to_owned()).chain(encoded).filter(|form| form.len() >= SHORTEST).map(Secret::new)
 }
 
-/// How many bytes of `text`, from `at` on, spell `form`: each of its bytes as it is or escaped, with white space anywhere
+/// How many bytes of `text`, from `at` on, spell `form`: each of its bytes as it is or escaped, with what shows nothing anywhere
 /// in between, as where lines are folded. Both may be read in more than one way, and each way is followed.
 fn length_at(text: &[u8], at: usize, form: &[u8]) -> Option<usize> {
     let mut ends = vec![at];
@@ -221,13 +228,23 @@ fn html(text: &[u8], byte: u8) -> Option<usize> {
     (code.ok()? == byte).then_some(length + 1)
 }
 
-/// How many bytes of white space there are here, as it is or escaped.
-fn fold(text: &[u8]) -> usize {
-    match text {
-        [b' ' | b'\t' | b'\r' | b'\n', ..] => 1,
-        [b'\\', b'n' | b'r' | b't', ..] => 2,
-        [b'%', b'0', b'a' | b'A' | b'd' | b'D' | b'9', ..] | [b'%', b'2', b'0', ..] => 3,
-        _ => 0,
+/// How many bytes stand here for a character that shows nothing, as it is or escaped: white space, and whatever else is
+/// dropped or becomes a space before anybody reads the line ([`text::one_line`]).
+fn fold(bytes: &[u8]) -> usize {
+    let code = |digits: Option<&[u8]>| u32::from_str_radix(std::str::from_utf8(digits?).ok()?, 16).ok();
+    // half of a pair of escapes is no character, and hides in a secret as well as a whole one
+    let is_nothing =
+        |code: u32| char::from_u32(code).is_none_or(|found| found == ' ' || text::is_no_text(found));
+    match bytes {
+        [b' ', ..] => 1,
+        [b'\\', b'n' | b'r' | b't' | b'b' | b'f', ..] => 2,
+        [b'%', ..] if code(bytes.get(1..3)).is_some_and(is_nothing) => 3,
+        [b'\\', b'u', ..] if code(bytes.get(2..6)).is_some_and(is_nothing) => 6,
+        _ => {
+            let first = bytes[..bytes.len().min(4)].utf8_chunks().next();
+            let first = first.and_then(|chunk| chunk.valid().chars().next());
+            first.filter(|first| text::is_no_text(*first)).map_or(0, char::len_utf8)
+        }
     }
 }
 
@@ -271,7 +288,22 @@ mod tests {
         assert_eq!(scrubbed(JWT, &format!("{JWT} and {JWT}")), "… and …");
         // wherever a line is folded
         for at in 1..JWT.len() {
-            for fold in [" ", "\r\n", "\\r\\n", "\\n", "\\t", "%0D%0A", "%20"] {
+            for fold in [
+                " ",
+                "\r\n",
+                "\\r\\n",
+                "\\n",
+                "\\t",
+                "%0D%0A",
+                "%20",
+                "\u{feff}",
+                "\u{200b}\u{ad}",
+                "\u{2028}",
+                "\0",
+                "\\ufeff",
+                "\\u0001",
+                "\\udb40\\udc01",
+            ] {
                 assert_eq!(
                     scrubbed(JWT, &format!("{}{fold}{}", &JWT[..at], &JWT[at..])),
                     "…",
