@@ -147,7 +147,7 @@ fn assert_drawn(name: &str, svg: &str) {
     );
 }
 
-const FIXED: &str = "The temp directory, times and random ids have a fixed spelling.";
+const FIXED: &str = "Entra is the emulator of this repository; the temp directory, times and random ids have a fixed spelling.";
 
 /// docs/login.txt is what the real clients did (`the_picture_of_a_login` in tests/clients/run.py writes and compares it);
 /// what azfed did is done again here.
