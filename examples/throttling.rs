@@ -70,11 +70,12 @@ enum Policy {
 }
 
 impl Policy {
+    /// With its name, and its class in the plot.
     const ALL: [(Self, &str, &str); 4] = [
-        (Self::Azfed, "azfed", "#0969da"),
-        (Self::Fixed, "every 3 s", "#bc4c00"),
-        (Self::Msal, "MSAL", "#8250df"),
-        (Self::None, "no retry", "#6e7781"),
+        (Self::Azfed, "azfed", "azfed"),
+        (Self::Fixed, "every 3 s", "fixed"),
+        (Self::Msal, "MSAL", "msal"),
+        (Self::None, "no retry", "none"),
     ];
 
     /// How long to wait before try number `next`, or `None` to give up.
@@ -184,42 +185,65 @@ fn table(rows: &[(Refusal, Vec<Outcome>)]) -> String {
     text
 }
 
+/// The plot's page: light, and dark where the reader's is. Two curves that are one are both seen, as one of them is dashed.
+const HEAD: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1020 310" width="1020" height="310" role="img" aria-labelledby="title desc">
+<title id="title">Jobs that have got in, of 10,000 that start within a minute</title>
+<desc id="desc">A panel for each way in which Entra refuses, with a curve for each policy over 180 seconds. The table above it has the figures.</desc>
+<style>
+text { font: 12px sans-serif; fill: #59636e }
+path { fill: none; stroke: #d1d9e0 }
+rect { fill: #ffffff; stroke: #d1d9e0 }
+.name { fill: #1f2328 }
+.head { fill: #1f2328; font-weight: bold }
+.azfed { stroke: #0969da; stroke-width: 4 }
+.fixed { stroke: #bc4c00; stroke-width: 2; stroke-dasharray: 7 5 }
+.msal { stroke: #8250df; stroke-width: 2; stroke-dasharray: 7 5 }
+.none { stroke: #afb8c1; stroke-width: 4 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #9198a1 }
+  path { stroke: #3d444d }
+  rect { fill: #0d1117; stroke: #3d444d }
+  .name, .head { fill: #f0f6fc }
+  .azfed { stroke: #4493f8 }
+  .fixed { stroke: #f0883e }
+  .msal { stroke: #d2a8ff }
+  .none { stroke: #656c76 }
+}
+</style>
+<rect x="0.5" y="0.5" width="1019" height="309" rx="6"/>
+"#;
+
 /// One panel a refusal: jobs that have got in, over time.
 fn plot(rows: &[(Refusal, Vec<Outcome>)]) -> String {
-    const WIDTH: f64 = 300.0;
+    const WIDTH: f64 = 264.0;
     const HEIGHT: f64 = 200.0;
-    const LEFT: f64 = 48.0;
-    const TOP: f64 = 56.0;
+    const LEFT: f64 = 56.0;
+    const TOP: f64 = 64.0;
     const APART: f64 = 330.0;
     let x = |panel: usize, seconds: f64| LEFT + APART * panel as f64 + WIDTH * seconds / SHOWN;
     let y = |share: f64| TOP + HEIGHT * (1.0 - share);
-    let mut svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1020 310\" width=\"1020\" height=\"310\" \
-                   font-family=\"sans-serif\" font-size=\"12\">\n<title>Jobs that have got in, of 10,000 that start \
-                   within a minute</title>\n<rect width=\"1020\" height=\"310\" fill=\"#ffffff\"/>\n"
-        .to_owned();
+    let mut svg = HEAD.to_owned();
     let mut line = |text: String| {
         svg.push_str(&text);
         svg.push('\n');
     };
-    for (number, (_, name, colour)) in Policy::ALL.iter().enumerate() {
+    for (number, (_, name, class)) in Policy::ALL.iter().enumerate() {
         let at = LEFT + 110.0 * number as f64;
         line(format!(
-            "<path d=\"M{at:.0} 20h22\" stroke=\"{colour}\" stroke-width=\"2.5\"/><text x=\"{:.0}\" y=\"24\" \
-             fill=\"#1f2328\">{name}</text>",
-            at + 28.0
+            r#"<path class="{class}" d="M{at:.0} 22h23"/><text class="name" x="{:.0}" y="26">{name}</text>"#,
+            at + 30.0
         ));
     }
+    line(format!(
+        r#"<text x="{:.0}" y="26" text-anchor="end">jobs that have got in, by seconds since the minute began</text>"#,
+        x(2, SHOWN)
+    ));
     for (panel, (refusal, outcomes)) in rows.iter().enumerate() {
-        line(format!(
-            "<text x=\"{:.0}\" y=\"46\" fill=\"#1f2328\" font-weight=\"bold\">{}</text>",
-            x(panel, 0.0),
-            refusal.name
-        ));
+        line(format!(r#"<text class="head" x="{:.0}" y="52">{}</text>"#, x(panel, 0.0), refusal.name));
         for quarter in 0..=4 {
             let share = f64::from(quarter) / 4.0;
             line(format!(
-                "<path d=\"M{:.0} {:.0}h{WIDTH:.0}\" stroke=\"#d0d7de\"/><text x=\"{:.0}\" y=\"{:.0}\" \
-                 text-anchor=\"end\" fill=\"#59636e\">{:.0} %</text>",
+                r#"<path d="M{:.0} {:.0}h{WIDTH:.0}"/><text x="{:.0}" y="{:.0}" text-anchor="end">{:.0} %</text>"#,
                 x(panel, 0.0),
                 y(share),
                 x(panel, 0.0) - 6.0,
@@ -229,24 +253,25 @@ fn plot(rows: &[(Refusal, Vec<Outcome>)]) -> String {
         }
         for seconds in [0, 60, 120, 180] {
             line(format!(
-                "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\" fill=\"#59636e\">{seconds} s</text>",
+                r#"<text x="{:.0}" y="{:.0}" text-anchor="middle">{seconds} s</text>"#,
                 x(panel, f64::from(seconds)),
                 y(0.0) + 18.0
             ));
         }
-        for ((_, name, colour), outcome) in Policy::ALL.iter().zip(outcomes).rev() {
+        // the dashed ones last
+        for policy in [0, 3, 1, 2] {
+            let ((_, name, class), outcome) = (Policy::ALL[policy], &outcomes[policy]);
             let points = (0..=180).map(|seconds| {
                 let seconds = f64::from(seconds);
                 let count = outcome.got_in.partition_point(|at| *at <= seconds);
                 format!("{:.1} {:.1}", x(panel, seconds), y(count as f64 / JOBS as f64))
             });
             line(format!(
-                "<path d=\"M{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"><title>{name}</title></path>",
+                r#"<path class="{class}" d="M{}"><title>{name}</title></path>"#,
                 points.collect::<Vec<_>>().join("L")
             ));
         }
     }
-    line("<text x=\"510\" y=\"300\" text-anchor=\"middle\" fill=\"#59636e\">seconds since the minute began</text>".to_owned());
     svg.push_str("</svg>\n");
     svg
 }

@@ -27,12 +27,31 @@ use crate::{
     trust,
 };
 
+/// Where to begin.
+const AT_FIRST: &str = "\
+Before the job runs:  azfed trust github --repo OWNER/NAME --environment NAME   (other CIs: azfed trust --help)
+In the job:           azfed login, or for one command: azfed exec -- COMMAND
+When that fails:      azfed doctor, with the same flags, in the same job";
+
+const LOGIN: &str = "\
+On GitHub and Azure DevOps later steps have the login. In a shell, as on GitLab, the rest of it has:
+  eval \"$(azfed login)\"
+  azfed login --output powershell | Out-String | Invoke-Expression";
+
+const EXEC: &str = "\
+For example:
+  azfed exec -- terraform apply
+  azfed exec -- sh -c 'az group list && ./deploy.sh'";
+
+const DOCTOR: &str = "Run it in the job whose login fails, with the flags that the login has.";
+
 /// Logs a CI job in to Azure without a secret.
 ///
 /// Reads the platform's OIDC token, exchanges it at Microsoft Entra for an identity's access token, and hands the
 /// login to Terraform, az and the Azure SDKs.
 #[derive(Debug, Parser)]
 #[command(name = "azfed", version, about, long_about = None, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = AT_FIRST)]
 pub struct Args {
     /// What to do
     #[command(subcommand)]
@@ -50,9 +69,11 @@ pub struct Args {
 /// azfed's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Log this job in: later steps' terraform, az and SDKs work, with no secret anywhere
+    /// Log this job in: Terraform, az and SDKs work in its later steps, with no secret anywhere
+    #[command(after_help = LOGIN)]
     Login(Late<LoginArgs>),
     /// Run a command with a login that never expires, and that never touches the disk
+    #[command(after_help = EXEC)]
     Exec(Late<ExecArgs>),
     /// Print an access token for one resource, alone, on stdout
     Token(Late<TokenArgs>),
@@ -61,6 +82,7 @@ pub enum Command {
     /// Remove what this job's logins made, and only that
     Logout,
     /// Go through the login step by step, and say of each step: fine, or what is wrong and what to do
+    #[command(after_help = DOCTOR)]
     Doctor(Late<DoctorArgs>),
     /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
     #[command(subcommand)]
@@ -140,12 +162,12 @@ pub struct LoginArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Long jobs")]
 pub struct LastingArgs {
-    /// Renew what stands on disk in the background, until `azfed logout` or the job's end [default on GitHub and Azure
+    /// In the background, renew what is on disk, until `azfed logout` or the job's end [default on GitHub and Azure
     /// DevOps]
     #[arg(long, overrides_with = "no_keep_fresh")]
     pub keep_fresh: bool,
 
-    /// Leave what stands on disk as it is: it ends with the OIDC token
+    /// Leave what is on disk as it is: it ends with the OIDC token
     #[arg(long, overrides_with = "keep_fresh", conflicts_with = "endpoints")]
     pub no_keep_fresh: bool,
 
@@ -187,7 +209,7 @@ pub struct DoctorArgs {
     #[arg(long, help_heading = "Examination", conflicts_with = "with_arm")]
     pub offline: bool,
 
-    /// Read the identity's federated credentials with your own az login, not with the identity's
+    /// Read the identity's federated credentials with your own az login: the identity itself seldom may
     #[arg(long, help_heading = "Examination")]
     pub with_arm: bool,
 
@@ -539,7 +561,7 @@ pub struct ExecArgs {
     pub allowed: Vec<Scope>,
 
     /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "COMMAND")]
+    #[arg(required = true, last = true, value_name = "COMMAND", help_heading = "Command")]
     pub command: Vec<OsString>,
 }
 
@@ -605,11 +627,11 @@ pub struct IdentityArgs {
     #[arg(long, value_name = "RESOURCE-ID", conflicts_with_all = ["client_id", "object_id"])]
     pub resource_id: Option<ResourceId>,
 
-    /// Subscription for later steps [variables: AZURE_SUBSCRIPTION_ID, ARM_SUBSCRIPTION_ID]
+    /// Subscription that Terraform and az work in [variables: AZURE_SUBSCRIPTION_ID, ARM_SUBSCRIPTION_ID]
     #[arg(long, value_name = "GUID")]
     pub subscription_id: Option<SubscriptionId>,
 
-    /// JSON file that says which identity a job of which environment, branch or tag is
+    /// JSON file that says which identity a job is, by its environment, branch or tag; instead of --client-id
     #[arg(long, value_name = "FILE", conflicts_with_all = ["client_id", "object_id", "resource_id"])]
     pub identity_map: Option<PathBuf>,
 
@@ -630,14 +652,14 @@ pub struct CloudArgs {
     #[arg(long, value_name = "URL")]
     pub authority_host: Option<Authority>,
 
-    /// Audience of the assertion, where the federated credential's is not the cloud's own
+    /// Audience of the OIDC token, where the federated credential's is not the cloud's own
     #[arg(long, value_name = "AUDIENCE")]
     pub audience: Option<Audience>,
 }
 
 /// Where the assertion comes from.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Assertion")]
+#[command(next_help_heading = "OIDC token")]
 pub struct SourceArgs {
     /// Where the OIDC token comes from
     #[arg(long, value_name = "NAME", default_value = "auto")]

@@ -19,7 +19,7 @@ import time
 import urllib.parse
 
 import suite
-from clients import CHECKS, Clients, check_az, check_az_elsewhere, check_python, check_terraform, exec_script, expect
+from clients import CHECKS, PYTHON, STATE, Clients, check_az, check_az_elsewhere, check_python, check_terraform, exec_script, expect
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
 from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 
@@ -579,6 +579,62 @@ def az_creates_what_trust_prints_and_the_job_logs_in(context):
         operator.run("logout")
     finally:
         emulator.call("POST", "reset")
+
+
+# what a GitLab job's one shell is told, with the client that it takes
+SESSION = (
+    ('eval "$(azfed login)"  # which identity: AZURE_CLIENT_ID, AZURE_TENANT_ID, AZURE_SUBSCRIPTION_ID', None),
+    ("env | grep ^ARM_ | sort", None),
+    ("terraform init | grep azurerm", "terraform"),
+    ("terraform apply -auto-approve | grep Apply", "terraform"),
+    ("az group list --output table", "az"),
+    ("python3 subscriptions.py  # DefaultAzureCredential() of azure-identity", "python"),
+    ("azfed logout", None),
+)
+
+
+@case
+def the_picture_of_a_login(context):
+    """docs/login.txt, of which tests/it/pictures.rs draws docs/login.svg. AZFED_UPDATE_DOCS=1 writes it anew."""
+    runner, clients = context.job(GitLab), context.clients
+    programs = os.path.join(runner.directory, "bin")
+    os.mkdir(programs)
+    for name, program in (("azfed", context.azfed), ("az", os.path.join(clients.venv, "az"))):
+        os.symlink(program, os.path.join(programs, name))
+    with open(os.path.join(programs, "python3"), "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nexec {clients.venv}/python "$@"\n')
+    os.chmod(file.name, 0o755)
+    sources = {
+        "main.tf": STATE.replace("KEY", "picture").replace("INPUT", "login"),
+        "subscriptions.py": PYTHON.replace("sys.argv[1]", repr(ARM)),
+    }
+    for name, source in sources.items():
+        with open(os.path.join(runner.workspace, name), "w", encoding="utf-8") as file:
+            file.write(source)
+    environment = {
+        **runner.login_step(), "PATH": programs + ":" + runner.base()["PATH"],
+        "AZURE_CLIENT_ID": IDENTITY, "AZURE_TENANT_ID": TENANT, "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+        "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_CLI_ARGS": "-no-color",
+    }
+    taken = [command for command, client in SESSION if client is None or context.has(client)]
+    script = "exec 2>&1\n" + "".join(f"{command}\nprintf '\\0'\n" for command in taken)
+    outcome = execute(["sh", "-c", script], environment, cwd=runner.workspace)
+    assert outcome.code == 0 and not leaks(context.emulator, outcome.stdout), outcome.show()
+    check_nothing_left(runner)
+    # what changes from run to run has a fixed spelling
+    text = outcome.stdout.replace(runner.temp, "/builds/contoso/infra.tmp")
+    text = re.sub(r"(?<=/azfed-)[A-Za-z0-9]{12}", "Vf1umrNGNCyK", text)
+    text = re.sub(r" until 20\S+ \S+", " until 2026-11-25 10:12:27Z", text)
+    steps = [f"$ {command}\n{shown}" for command, shown in zip(taken, text.split("\0"))]
+    path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "login.txt")
+    if "AZFED_UPDATE_DOCS" in os.environ and len(taken) == len(SESSION):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("".join(steps))
+    with open(path, encoding="utf-8") as file:
+        written = file.read()
+    for step in steps:
+        assert step in written, f"docs/login.txt has not:\n{step}"
+    assert len(taken) < len(SESSION) or written == "".join(steps), f"docs/login.txt is not:\n{''.join(steps)}"
 
 
 def refused_on(kind):

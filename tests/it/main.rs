@@ -20,6 +20,8 @@ mod keeper;
 mod outputs;
 #[cfg(unix)]
 mod pasted;
+#[cfg(unix)]
+mod pictures;
 mod platforms;
 #[cfg(unix)]
 mod seeds;
