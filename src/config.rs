@@ -131,7 +131,10 @@ impl Error {
                 "give it what `az identity federated-credential list --identity-name <identity> --resource-group <group>` prints",
             ),
             Self::EndpointsInFile => Hints::one("use `azfed exec -- COMMAND`, or another `--output`"),
-            Self::NotGitHub(_) => Hints::one("leave `--output` to its default, or use `sh`"),
+            Self::NotGitHub(_) => Hints::one(
+                "GitHub's runner sets it for each step: pass it on where a step runs azfed in a container or under sudo; to log in this \
+                 shell alone, say `--output sh`",
+            ),
             Self::Variable { variable, .. } => match *variable {
                 names::azure::CLIENT_ID | names::arm::CLIENT_ID => Hints::one(CLIENT_ID_HINT),
                 names::azure::TENANT_ID | names::arm::TENANT_ID => Hints::one(TENANT_ID_HINT),

@@ -41,7 +41,7 @@ use crate::{
     trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
 /// Runs a command line in an environment and says how it ended.
 pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
@@ -152,7 +152,11 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
         let indent = if line.starts_with(' ') { "  " } else { "" };
         format!("{indent}{}\n", text::one_line(line))
     });
-    let rendered = format!("azfed: {}", lines.collect::<String>());
+    let mut rendered = format!("azfed: {}", lines.collect::<String>());
+    let has = |word: &str| arguments.iter().skip(1).any(|argument| argument == word);
+    if error.kind() == ErrorKind::UnknownArgument && has("exec") && !has("--") {
+        rendered.push_str("azfed: hint: the command stands behind `--`: azfed exec [OPTIONS] -- COMMAND\n");
+    }
     let ui = Ui {
         verbose: false,
         quiet: false,

@@ -67,6 +67,14 @@ impl Running {
 const ARM: &str = "resource=https%3A%2F%2Fmanagement.azure.com";
 
 #[test]
+fn a_command_without_the_mark_before_it() {
+    let outcome = Job::new(Platform::Gitlab).run(&["exec", "terraform", "apply"]);
+    assert_eq!(outcome.code, Some(2));
+    let hint = "\nazfed: hint: the command stands behind `--`: azfed exec [OPTIONS] -- COMMAND\n";
+    assert!(outcome.stderr.ends_with(hint), "{}", outcome.stderr);
+}
+
+#[test]
 fn the_endpoints_forms() {
     let job = Job::new(Platform::Gitlab);
     let running = Running::start(&job, &[]);
