@@ -325,7 +325,7 @@ impl FromStr for Scope {
                 && !rest.is_empty()
         });
         let inert = !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',');
-        if inert && value.len() <= 600 && (uri || guid(resource).is_ok()) {
+        if inert && resource.len() <= 600 && (uri || guid(resource).is_ok()) {
             Ok(Self(format!("{resource}/.default")))
         } else {
             Err(Invalid::NotAScope(shown(value)))
