@@ -19,18 +19,16 @@ pub fn one_line(foreign: &str) -> String {
 
 /// The same, with white space at the ends kept.
 pub fn inert(foreign: &str) -> String {
+    let visible = foreign.chars().filter(|character| !is_hidden(*character));
+    let visible = visible.map(|character| if is_no_text(character) { ' ' } else { character });
     let mut line = String::with_capacity(foreign.len());
-    for character in foreign.chars() {
+    for character in without_jwts(&visible.collect::<String>()).chars() {
         match character {
-            hidden if is_hidden(hidden) => {}
-            '\u{2028}' | '\u{2029}' => line.push(' '),
             ':' if line.ends_with(':') && !is_behind_a_word(&line) => line.push_str(" :"),
             '#' if line.ends_with('#') => line.push_str(" #"),
-            other if other.is_control() => line.push(' '),
             other => line.push(other),
         }
     }
-    let mut line = without_jwts(&line);
     if line.len() > LONGEST {
         line.truncate(line.floor_char_boundary(LONGEST));
         line.push('…');
