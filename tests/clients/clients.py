@@ -27,6 +27,8 @@ output "example" {
 }
 """
 
+PROVIDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "provider.py")
+
 PYTHON = """
 import json, sys, urllib.request
 from azure.identity import DefaultAzureCredential
@@ -66,6 +68,10 @@ class Clients:
         environment = {**runner.later_step(), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", **variables}
         return execute(["terraform", *arguments, "-no-color"], environment, cwd=directory)
 
+    def provider(self, runner, **variables):
+        """The requests of Terraform's azurerm provider, and not the provider itself."""
+        return execute(["python3", PROVIDER], {**runner.later_step(), **variables}, cwd=runner.workspace)
+
     def python(self, runner, resource="https://management.azure.com", **variables):
         environment = {**runner.later_step(), **variables}
         return execute([os.path.join(self.venv, "python"), "-c", PYTHON, resource], environment, cwd=runner.workspace)
@@ -94,6 +100,7 @@ def exec_script(clients, runner, pause=9):
                f"{az} account get-access-token --resource https://storage.azure.com --query tenant -o tsv"],
         "terraform": ["terraform init -no-color >/dev/null", "terraform apply -no-color -auto-approve >/dev/null",
                       "terraform plan -no-color | grep 'No changes'"],
+        "provider": [f"python3 {PROVIDER}"],
         "python": [f"{python} ../client.py {resource}"],
         "js": [f"NODE_PATH={clients.modules} node ../client.js {resource}"],
     }
@@ -143,6 +150,12 @@ def check_terraform(clients, runner, **variables):
     assert "No changes." in planned, planned
 
 
+def check_provider(clients, runner, client=IDENTITY, **variables):
+    """What Terraform's azurerm provider asks for until it is configured, and a data source: see provider.py."""
+    shown = json.loads(expect(clients.provider(runner, **variables), "the azurerm provider's requests"))
+    assert (shown["client"], shown["subscription"]) == (client, "Contoso Production"), shown
+
+
 def check_python(clients, runner):
     assert expect(clients.python(runner), "azure-identity for Python").strip() == "Contoso Production"
 
@@ -151,4 +164,6 @@ def check_javascript(clients, runner):
     assert expect(clients.javascript(runner), "@azure/identity for JavaScript").strip() == "Contoso Production"
 
 
-CHECKS = {"az": check_az, "terraform": check_terraform, "python": check_python, "js": check_javascript}
+CHECKS = {"az": check_az, "terraform": check_terraform, "provider": check_provider, "python": check_python, "js": check_javascript}
+# those that say which identity they are
+SHOW_WHO = (check_az, check_provider)

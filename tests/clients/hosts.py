@@ -15,9 +15,9 @@ import subprocess
 import time
 
 import suite
-from clients import CHECKS, claims, check_az, exec_script, expect
-from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
-from run import Context, case_list, check_home_untouched, check_nothing_left, files_below, leaks
+from clients import CHECKS, SHOW_WHO, claims, exec_script, expect
+from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, said
+from run import Context, case_list, compare_provider, check_home_untouched, check_nothing_left, files_below, leaks
 from runners import Shell, execute
 
 IMDS = ("169.254.169.254", 80)
@@ -184,7 +184,7 @@ def logged_out(context, runner):
 def check_each(context, runner):
     for name, check in CHECKS.items():
         if context.has(name) and name not in runner.not_after_login:
-            check(context.clients, runner, **({"client": runner.client} if check is check_az else {}))
+            check(context.clients, runner, **({"client": runner.client} if check in SHOW_WHO else {}))
 
 
 def login_on(kind):
@@ -260,6 +260,25 @@ for one_kind in HOSTS:
     login_on(one_kind)
     exec_on(one_kind)
     token_on(one_kind)
+
+
+def provider_on(kind):
+    def test(context):
+        if not context.has("terraform"):
+            return "terraform is left out"
+        with on(context, kind) as runner:
+            outcome = runner.run("login", *runner.who())
+            assert outcome.code == 0, outcome.show()
+            compare_provider(context, runner, client=runner.client)
+            logged_out(context, runner)
+        return None
+
+    test.__name__ = f"provider_asks_as_the_backend_does_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ASKED_BY_ALL:
+    provider_on(one_kind)
 
 
 @case
@@ -382,21 +401,6 @@ import json, sys
 from azure.identity import ManagedIdentityCredential
 print(ManagedIdentityCredential(**json.loads(sys.argv[1])).get_token(sys.argv[2] + "/.default").token)
 """
-# what a request says, and not how a client happens to send it
-FIELDS = ("method", "path", "query", "form", "host")
-HEADERS = ("metadata", "x-identity-header", "secret", "authorization", "x-forwarded-for")
-
-
-def said(request):
-    shown = {field: sorted(map(tuple, request[field])) if field in ("query", "form") else request[field] for field in FIELDS}
-    headers = {name: value for name, value in request["headers"].items() if name in HEADERS}
-    # a key is good for one request
-    headers.update({"authorization": "Basic <key>"} if headers.get("authorization", "").startswith("Basic ") else {})
-    # one name and one address of the same agent
-    shown["host"] = shown["host"].replace("localhost", "127.0.0.1")
-    return {**shown, "headers": headers}
-
-
 def oracle_on(kind, selectors):
     def test(context):
         if not context.has("python"):

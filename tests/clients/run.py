@@ -19,8 +19,8 @@ import time
 import urllib.parse
 
 import suite
-from clients import CHECKS, Clients, check_az, check_az_elsewhere, check_python, check_terraform, exec_script, expect
-from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
+from clients import CHECKS, Clients, check_az, check_az_elsewhere, check_provider, check_python, check_terraform, exec_script, expect
+from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, said
 from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
@@ -302,6 +302,7 @@ def another_cloud(cloud, terraforms_name, audience, authority, resource):
             check_az(context.clients, runner)
             shown = json.loads(expect(context.clients.az(runner, "cloud", "show"), "az cloud show"))
             assert shown["name"] == cloud, shown
+        check_provider(context.clients, runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
             audiences = {dict(one["query"])["audience"] for one in context.emulator.requests("github.assertion")}
@@ -315,6 +316,7 @@ def another_cloud(cloud, terraforms_name, audience, authority, resource):
         # back to the public cloud in the same job: nothing of the other one is left behind
         login(runner, "--cloud", "AzureCloud")
         assert runner.handed_over["ARM_ENVIRONMENT"] == "public"
+        check_provider(context.clients, runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
         runner.run("logout")
@@ -338,6 +340,7 @@ def azure_devops_with_its_older_issuer(context):
     try:
         runner = context.job(AzureDevOps)
         login(runner)
+        check_provider(context.clients, runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
         runner.run("logout")
@@ -369,6 +372,75 @@ def terraform_renews_on_azure_devops_in_a_step_that_maps_the_jobs_token(context)
         runner.run("logout")
     finally:
         context.emulator.call("POST", "settings", {"azure_devops_issuer": "entra"})
+
+
+def asked_for_tokens(emulator, check, *arguments, **variables):
+    """The requests that a client does for its tokens, each once: the assertion's value and the resource aside."""
+    emulator.forget()
+    check(*arguments, **variables)
+    shown = set()
+    for one in map(said, emulator.requests()):
+        if one["kind"] not in ("github.assertion", "azure-devops.assertion", "entra.token", "imds"):
+            continue
+        for pairs in ("query", "form"):
+            known = {"client_assertion": "<assertion>", "scope": "<resource>", "resource": "<resource>"}
+            one[pairs] = sorted((name, known.get(name, value)) for name, value in one[pairs])
+        shown.add(json.dumps(one, sort_keys=True))
+    assert shown, "it asked nobody"
+    return shown
+
+
+def compare_provider(context, runner, client=IDENTITY, **variables):
+    """The provider's requests for tokens, replayed, are those of the real backend, which has the same authorizers."""
+    backends = asked_for_tokens(context.emulator, check_terraform, context.clients, runner, **variables)
+    providers = asked_for_tokens(context.emulator, check_provider, context.clients, runner, client=client, **variables)
+    assert backends == providers, f"the backend\n{chr(10).join(backends)}\nthe provider\n{chr(10).join(providers)}"
+
+
+def provider_on(kind):
+    def test(context):
+        if not context.has("terraform"):
+            return "terraform is left out"
+        runner = context.job(kind)
+        login(runner)
+        compare_provider(context, runner)
+        if kind is AzureDevOps:
+            job = runner.login_step()
+            compare_provider(context, runner, SYSTEM_ACCESSTOKEN=job["SYSTEM_ACCESSTOKEN"], ARM_OIDC_TOKEN_FILE_PATH="")
+        runner.run("logout")
+        return None
+
+    test.__name__ = f"provider_asks_as_the_backend_does_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ALL:
+    provider_on(one_kind)
+
+
+@case
+def what_terraform_does_not_take_beside_a_login(context):
+    """The backend and the provider's requests end in the same places, as docs/terraform.md says."""
+    runner = context.job(GitLab)
+    login(runner)
+    nobody = "neither an OIDC token nor a managed identity"
+    for variables, backends, providers in (
+        ({"ARM_OIDC_TOKEN": "stale"}, "mismatch between supplied OIDC token", "two values for the OIDC token"),
+        ({"ARM_CLIENT_SECRET": "another"}, "invalid_client", "it would present a client secret"),
+        ({"ARM_USE_OIDC": "false"}, "AzureCli", nobody),
+        ({"ARM_OIDC_TOKEN_FILE_PATH": runner.temp + "/none"}, "no such file or directory", "No such file or directory"),
+        ({"ARM_ENVIRONMENT": "nowhere"}, "nowhere", "no cloud is called nowhere"),
+    ):
+        for check, words in ((check_terraform, backends), (check_provider, providers)):
+            if check is check_terraform and not context.has("terraform"):
+                continue
+            try:
+                check(context.clients, runner, **variables)
+            except AssertionError as refused:
+                assert words in str(refused), refused
+            else:
+                raise AssertionError(f"it went on with {variables}")
+    runner.run("logout")
 
 
 @case
@@ -430,29 +502,34 @@ for one_kind in ALL:
 
 @case
 def a_list_of_resources_holds_for_each_client(context):
-    """By `exec` and after `login --endpoints`: what is on the list works, what is not is refused with words that are shown."""
+    """By `exec` and after `login --endpoints`: what is on the list works, what is not is refused with words that are shown. The
+    azurerm provider needs Microsoft Graph, whatever else it is for."""
+    graph, words = "https://graph.microsoft.com", "azfed was started with --allow-scope"
     for arguments in (("exec",), ("login", "--endpoints")):
         runner = context.job(GitHub)
         allowed = ("--allow-scope", ARM, "--allow-scope", "https://storage.azure.com")
         if arguments == ("exec",):
-            script = exec_script(context.clients, runner, pause=0).replace("set -e", "")
             variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
             for name in runner.FILES:
                 with open(runner.file(name), "w", encoding="utf-8"):
                     pass
-            outcome = execute([context.azfed, "exec", *WHO, *allowed, "--", "sh", "-c", script], variables, cwd=runner.workspace)
-            shown = outcome.stdout + outcome.stderr
-            for client, line in (("az", "contoso-prod"), ("terraform", "No changes"), ("python", "Contoso Production")):
-                assert not context.has(client) or line in outcome.stdout, outcome.show()
-            assert "ARM_OIDC" not in shown and "(in vain): " in outcome.stderr or not context.has("az"), outcome.show()
+            for more in ((), ("--allow-scope", graph)):
+                script = exec_script(context.clients, runner, pause=0).replace("set -e", "")
+                outcome = execute([context.azfed, "exec", *WHO, *allowed, *more, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+                shown = outcome.stdout + outcome.stderr
+                for client, line in (("az", "contoso-prod"), ("terraform", "No changes"), ("python", "Contoso Production")):
+                    assert not context.has(client) or line in outcome.stdout, outcome.show()
+                assert ("provider: the managed identity: HTTP 403" in shown and words in shown) == (not more), outcome.show()
+                assert ('"subscription": "Contoso Production"' in outcome.stdout) == bool(more), outcome.show()
+                assert "ARM_OIDC" not in shown and "(in vain): " in outcome.stderr or not context.has("az"), outcome.show()
         else:
-            login(runner, "--endpoints", *allowed)
+            login(runner, "--endpoints", *allowed, "--allow-scope", graph)
             for name, check in CHECKS.items():
                 if context.has(name):
                     check(context.clients, runner)
             if context.has("az"):
                 refused = context.clients.az(runner, "account", "get-access-token", "--resource", VAULT)
-                assert refused.code != 0 and "azfed was started with --allow-scope" in refused.stderr, refused.show()
+                assert refused.code != 0 and words in refused.stderr, refused.show()
             logout = runner.run("logout")
             assert f"{VAULT} (in vain): " in logout.stderr or not context.has("az"), logout.show()
 
