@@ -444,6 +444,27 @@ def what_terraform_does_not_take_beside_a_login(context):
 
 
 @case
+def a_job_that_names_its_service_connection_for_terraform(context):
+    """Terraform then asks in Azure DevOps' form, azfed's endpoints too."""
+    for arguments in (("login", "--endpoints"), ("exec",)):
+        for name in ("ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID", "ARM_OIDC_AZURE_SERVICE_CONNECTION_ID"):
+            runner = context.job(AzureDevOps)
+            connection = {name: context.emulator.world["connection"]}
+            if arguments == ("exec",):
+                # as the provider block's `ado_pipeline_service_connection_id` does
+                script = f"export {name}={connection[name]}\n" + exec_script(context.clients, runner, pause=0)
+                variables = {**runner.login_step(), **connection, "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1"}
+                outcome = execute([context.azfed, "exec", *WHO, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+                assert outcome.code == 0, outcome.show()
+                continue
+            login(runner, "--endpoints", **connection)
+            check_provider(context.clients, runner, **connection)
+            if context.has("terraform"):
+                check_terraform(context.clients, runner, **connection)
+            runner.run("logout")
+
+
+@case
 def a_pods_own_file_is_handed_on_so_that_its_renewal_is_seen(context):
     runner = context.job(Pod)
     login(runner)
