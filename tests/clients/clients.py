@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import tempfile
 
 from emulator import IDENTITY, SUBSCRIPTION, TENANT
@@ -48,6 +49,16 @@ const resource = process.argv[2];
   console.log((await answer.json()).value[0].displayName);
 })().catch((error) => { console.error(error); process.exit(1); });
 """
+
+
+REST = {
+    "az": "az rest --skip-authorization-header --headers \"Authorization=Bearer $TOKEN\" --url $URL --query 'value[0].displayName' -o tsv",
+    "python": "python3 -c 'import json, os, urllib.request as r; "
+              "print(json.load(r.urlopen(r.Request(os.environ[\"URL\"], headers={\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]})))"
+              "[\"value\"][0][\"displayName\"])'",
+    "js": "node -e 'fetch(process.env.URL, {headers: {authorization: \"Bearer \" + process.env.TOKEN}}).then(a => a.json())"
+          ".then(a => console.log(a.value[0].displayName))'",
+}
 
 
 class Clients:
@@ -118,6 +129,22 @@ def claims(token):
     """What a JWT says, unverified: the emulator verifies it wherever it is used."""
     payload = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def check_token(clients, runner, *flags, client=IDENTITY):
+    """What `azfed token` prints, in each client that takes a token; Terraform takes none."""
+    for name, command in REST.items():
+        if name in clients.without:
+            continue
+        variables = {**runner.login_step(), "URL": "https://management.azure.com/subscriptions?api-version=2022-12-01",
+                     "AZURE_CORE_COLLECT_TELEMETRY": "0", "HOME": os.path.join(runner.directory, "other-home")}
+        variables["PATH"] = f"{clients.venv}:{variables['PATH']}"
+        script = f"set -e\nTOKEN=$({shlex.join([runner.azfed, 'token', *flags])})\nexport TOKEN\n{command}"
+        outcome = execute(["sh", "-c", script], variables, cwd=runner.workspace)
+        assert outcome.code == 0 and outcome.stdout.strip() == "Contoso Production", f"{name}: {outcome.show()}"
+    shown = runner.run("token", *flags, "--format", "json", "--scope", "https://vault.azure.net")
+    granted = json.loads(expect(shown, "azfed token"))
+    assert claims(granted["token"])["appid"] == client == granted["client"], shown.show()
 
 
 def check_az(clients, runner, client=IDENTITY):

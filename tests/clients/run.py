@@ -19,9 +19,9 @@ import time
 import urllib.parse
 
 import suite
-from clients import CHECKS, Clients, check_az, check_az_elsewhere, check_provider, check_python, check_terraform, exec_script, expect
+from clients import CHECKS, Clients, check_az, check_az_elsewhere, check_provider, check_python, check_terraform, check_token, claims, exec_script, expect
 from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, said
-from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
+from runners import ALL, OTHERS, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
 VAULT = "https://vault.azure.net"
@@ -111,14 +111,17 @@ def check_home_untouched(runner):
     assert os.listdir(runner.home) == [], f"made in ~: {os.listdir(runner.home)}"
 
 
-def clients_after_login(kind):
+def login_on(kind):
     def test(context):
         runner, emulator = context.job(kind), context.emulator
         emulator.forget()
-        outcome = login(runner, "--scope", ARM, "--scope", VAULT, "-v")
+        outcome = login(runner, *kind.source, "--scope", ARM, "--scope", VAULT, "-v")
         check_no_leak(emulator, runner, outcome)
         posts = emulator.requests("entra.token")
         assert sorted(dict(post["form"])["scope"] for post in posts) == [ARM + "/.default", VAULT + "/.default"], posts
+        if kind in OTHERS:
+            issuers = {claims(dict(post["form"])["client_assertion"])["iss"] for post in posts}
+            assert issuers == {emulator.world["workloads"][kind.platform]["issuer"]}, issuers
         asked = emulator.requests("github.assertion") + emulator.requests("azure-devops.assertion")
         assert len(asked) == (1 if kind in (GitHub, AzureDevOps) else 0), asked
         assert not leaks(emulator, json.dumps([(one["path"], one["query"]) for one in emulator.requests()]))
@@ -135,18 +138,18 @@ def clients_after_login(kind):
         check_nothing_left(runner)
         for path in files_below(runner.directory):
             if path == getattr(runner, "token_file", None):
-                continue  # the pod's own
+                continue  # the platform's own
             with open(path, encoding="utf-8", errors="replace") as file:
                 assert not leaks(emulator, file.read()), f"a secret left in {path}"
         again = runner.run("logout")
         assert (again.code, again.stderr) == (0, "azfed: nothing to remove\n"), again.show()
 
-    test.__name__ = f"clients_after_login_on_{kind.__name__}"
+    test.__name__ = f"login_on_{kind.__name__}"
     return case(test)
 
 
-for one_kind in ALL:
-    clients_after_login(one_kind)
+for one_kind in (*ALL, *OTHERS):
+    login_on(one_kind)
 
 
 @case
@@ -482,7 +485,26 @@ def a_pods_own_file_is_handed_on_so_that_its_renewal_is_seen(context):
     runner.run("logout")
 
 
+def works_in_exec(context, runner, *who):
+    """Every client in one command, with no credential on disk, and none left anywhere."""
+    script = exec_script(context.clients, runner, pause=0)
+    variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    outcome = execute([context.azfed, "exec", *who, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+    assert outcome.code == 0, outcome.show()
+    lines = outcome.stdout.splitlines()
+    shown = {"az": "contoso-prod", "terraform": "No changes", "provider": '"subscription": "Contoso Production"', "python": "Contoso Production", "js": "Contoso Production"}
+    for client, words in shown.items():
+        assert not context.has(client) or any(words in line for line in lines), f"{client}: {outcome.show()}"
+    expected = sum(context.has(client) for client in ("python", "js"))
+    assert lines.count("Contoso Production") == expected, outcome.show()
+    check_no_leak(context.emulator, runner, outcome)
+    check_nothing_left(runner)
+    check_home_untouched(runner)
+
+
 def exec_on(kind):
+    """The same twice, the second time when every token of the first time has expired."""
+
     def test(context):
         emulator = context.emulator
         lives = {"access_token_lifetime_s": 12}
@@ -513,12 +535,38 @@ def exec_on(kind):
         finally:
             emulator.call("POST", "settings", {"access_token_lifetime_s": None, "assertion_lifetime_s": None})
 
-    test.__name__ = f"exec_outlives_tokens_on_{kind.__name__}"
+    test.__name__ = f"exec_on_{kind.__name__}"
     return case(test)
 
 
 for one_kind in ALL:
     exec_on(one_kind)
+
+
+def exec_on_another(kind):
+    def test(context):
+        works_in_exec(context, context.job(kind), *WHO, *kind.source)
+
+    test.__name__ = f"exec_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in OTHERS:
+    exec_on_another(one_kind)
+
+
+def token_on(kind):
+    def test(context):
+        runner = context.job(kind)
+        check_token(context.clients, runner, "--client-id", IDENTITY, "--tenant-id", TENANT, *kind.source)
+        check_nothing_left(runner)
+
+    test.__name__ = f"token_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in (*ALL, *OTHERS):
+    token_on(one_kind)
 
 
 @case
@@ -531,9 +579,6 @@ def a_list_of_resources_holds_for_each_client(context):
         allowed = ("--allow-scope", ARM, "--allow-scope", "https://storage.azure.com")
         if arguments == ("exec",):
             variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-            for name in runner.FILES:
-                with open(runner.file(name), "w", encoding="utf-8"):
-                    pass
             for more in ((), ("--allow-scope", graph)):
                 script = exec_script(context.clients, runner, pause=0).replace("set -e", "")
                 outcome = execute([context.azfed, "exec", *WHO, *allowed, *more, "--", "sh", "-c", script], variables, cwd=runner.workspace)
