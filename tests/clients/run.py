@@ -127,6 +127,8 @@ def login_on(kind):
         assert not leaks(emulator, json.dumps([(one["path"], one["query"]) for one in emulator.requests()]))
         directory = runner.handed_over["AZFED_LOGIN_DIR"]
         assert os.path.dirname(directory) == runner.temp and stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+        # on GitHub and what is like it each step has what Terraform needs to ask the issuer itself
+        assert ("ARM_OIDC_TOKEN_FILE_PATH" in runner.later_step()) == (not isinstance(runner, GitHub)), runner.handed_over
         modes = {path: stat.S_IMODE(os.stat(path).st_mode) for path in files_below(directory)}
         assert set(modes.values()) == {0o600}, modes
         for name, check in CHECKS.items():

@@ -409,9 +409,7 @@ fn the_docs_name_tests_that_exist() {
         let names: Vec<&str> = literals(&text).filter(is_name).collect();
         assert!(!names.is_empty(), "{page}");
         for name in names {
-            // a parameter of a host's, an argument of Terraform's
-            let is_another = ["msi_res_id", "mi_res_id", "use_azuread_auth"].contains(&name);
-            assert!(is_another || is_there(name), "{page} names `{name}`, which is no test");
+            assert!(is_there(name), "{page} names `{name}`, which is no test");
         }
     }
 }
