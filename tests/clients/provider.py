@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What Terraform's azurerm provider does before its first resource, with the environment of a step and nothing else.
 
-The provider itself is not run. These are its requests, written anew from its sources, 4.x with its defaults:
+The provider itself is not run. These are its requests, written anew from its sources, 4.x with its defaults (5.x reads the same
+variables, and registers fewer resource providers):
 hashicorp/terraform-provider-azurerm
   internal/provider/provider.go, internal/provider/framework/config.go   which variables it reads, and in what order
   internal/provider/helpers.go                                           which files, and what must not differ from them
@@ -31,7 +32,7 @@ CLOUDS = {
 }
 AUDIENCE = "api://AzureADTokenExchange"
 METADATA = "http://169.254.169.254/metadata/identity/oauth2/token"
-# registered where they are not, whichever set is configured
+# the smallest set of those that are registered where they are not
 CORE = ("Authorization", "Compute", "CostManagement", "ManagedIdentity", "MarketplaceOrdering", "Network", "Resources", "Storage")
 TRUTHS = {**dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True), **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)}
 
