@@ -28,13 +28,13 @@ def said(request):
 
 
 class Emulator:
-    """Serves until it is stopped, this process has gone, or half an hour has passed."""
+    """Serves until it is stopped, this process has gone, or an hour has passed."""
 
     def __init__(self, program, directory, *options, names="real", tls_listen="127.0.0.1:443"):
         self.directory = directory
         command = [program, "serve", "--dir", directory, "--names", names, "--tls-listen", tls_listen]
         self.process = subprocess.Popen(
-            [*command, "--max-seconds", "1800", *options], stdout=subprocess.PIPE, text=True
+            [*command, "--max-seconds", "3600", *options], stdout=subprocess.PIPE, text=True
         )
         ready = os.path.join(directory, "ready")
         deadline = time.monotonic() + 20
