@@ -3,7 +3,7 @@
 //!
 //! Sources: Microsoft Learn "Use managed identities for App Service" (`IDENTITY_ENDPOINT`, `MSI_ENDPOINT`), "How to use
 //! managed identities … on a virtual machine" (`/metadata/identity/oauth2/token`), actions/toolkit
-//! `packages/core/src/oidc-utils.ts` (the OIDC request).
+//! `packages/core/src/oidc-utils.ts` and hashicorp/go-azure-sdk `sdk/auth/ado_pipeline_oidc_authorizer.go` (the OIDC request).
 
 pub mod vault;
 
@@ -249,7 +249,8 @@ impl Address {
             if !is_bearer || !same(given.get(7..).unwrap_or_default(), &self.keys.oidc) {
                 return empty(StatusCode::UNAUTHORIZED);
             }
-            return oidc(&Parameters::of(request), vault).await;
+            let name = if request.method() == Method::POST { "oidcToken" } else { "value" };
+            return oidc(&Parameters::of(request), vault, name).await;
         }
         if path == APP_SERVICE {
             let parameters = Parameters::of(request);
@@ -275,7 +276,8 @@ impl Address {
         token(&Parameters::of(request), vault, Form::Metadata).await
     }
 
-    /// A browser that was led here by a name of its own (DNS rebinding), a proxy, a method that changes something.
+    /// A browser that was led here by a name of its own (DNS rebinding), a proxy, a method that changes something. Azure
+    /// DevOps' form of the OIDC request is a POST: Terraform takes it wherever a service connection's id is set.
     fn refuse_stranger<B>(&self, request: &Request<B>) -> Option<Answer> {
         let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
         if !self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(host)) {
@@ -288,7 +290,9 @@ impl Address {
         {
             return Some(empty(StatusCode::FORBIDDEN));
         }
-        (request.method() != Method::GET).then(|| empty(StatusCode::METHOD_NOT_ALLOWED))
+        let is_known = request.method() == Method::GET
+            || request.method() == Method::POST && request.uri().path() == OIDC;
+        (!is_known).then(|| empty(StatusCode::METHOD_NOT_ALLOWED))
     }
 }
 
@@ -424,14 +428,15 @@ async fn token(parameters: &Parameters<'_>, vault: &Rc<Vault>, form: Form) -> An
     }
 }
 
-async fn oidc(parameters: &Parameters<'_>, vault: &Rc<Vault>) -> Answer {
+/// An assertion under the name that the form of the request has for it.
+async fn oidc(parameters: &Parameters<'_>, vault: &Rc<Vault>, name: &str) -> Answer {
     if parameters.is_ambiguous() {
         return refused(TWICE);
     }
     match vault.assertion(parameters.get("audience")).await {
         Ok(assertion) => answer(
             StatusCode::OK,
-            Secret::new(json!({ "count": 1, "value": assertion.jwt.expose() }).to_string()),
+            Secret::new(json!({ "count": 1, name: assertion.jwt.expose() }).to_string()),
         ),
         Err(reason) => error(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -87,6 +87,11 @@ pub(crate) fn resource_manager(request: &Request, world: &World) -> Answer {
             "id": format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/contoso-prod"), "name": "contoso-prod",
             "type": "Microsoft.Resources/resourceGroups", "location": "westeurope", "properties": { "provisioningState": "Succeeded" },
         })]),
+        (_, Some("/providers")) => list(
+            ["Authorization", "Compute", "ManagedIdentity", "Network", "Resources", "Storage"]
+                .map(|name| json!({ "namespace": format!("Microsoft.{name}"), "registrationState": "Registered" }))
+                .to_vec(),
+        ),
         (_, Some("/locations")) => list(vec![json!({ "name": "westeurope", "displayName": "West Europe" })]),
         (_, Some(rest)) => {
             let body = json!({ "error": { "code": "AuthorizationFailed", "message": format!("The client does not have authorization to perform the action over scope '{rest}'.") } });

@@ -23,14 +23,17 @@ use crate::{
 pub(crate) struct Aadsts(pub u32);
 
 /// Resources that the tenant knows; ARM has several names.
-const RESOURCES: [&str; 6] = [
+const RESOURCES: [&str; 5] = [
     "https://vault.azure.net",
     "https://storage.azure.com",
-    "https://graph.microsoft.com",
     "https://database.windows.net",
     "https://ossrdbms-aad.database.windows.net",
     "6dae42f8-4368-4678-94ff-3960e28e3630",
 ];
+
+/// Microsoft Graph, by cloud.
+const GRAPH: [&str; 3] =
+    ["https://graph.microsoft.com", "https://graph.microsoft.us", "https://microsoftgraph.chinacloudapi.cn"];
 
 /// What Entra writes for the exchange audience into tokens of its own, Azure DevOps' assertions among them; federated
 /// credentials name the exchange audience.
@@ -222,7 +225,10 @@ fn check_scope(scope: &str, cloud: usize) -> Result<String, Refused> {
 /// Whether the tenant knows such a resource.
 pub(crate) fn is_resource(resource: &str, cloud: usize) -> bool {
     let name = resource.trim_end_matches('/');
-    RESOURCES.contains(&name) || resource_manager_names(cloud).contains(&name) || resource == CLOUDS[cloud].1
+    RESOURCES.contains(&name)
+        || resource_manager_names(cloud).contains(&name)
+        || name == GRAPH[cloud]
+        || resource == CLOUDS[cloud].1
 }
 
 /// Whom tokens are issued to.

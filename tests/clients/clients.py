@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import tempfile
 
 from emulator import IDENTITY, SUBSCRIPTION, TENANT
@@ -27,6 +28,8 @@ output "example" {
 }
 """
 
+PROVIDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "provider.py")
+
 PYTHON = """
 import json, sys, urllib.request
 from azure.identity import DefaultAzureCredential
@@ -48,6 +51,16 @@ const resource = process.argv[2];
 """
 
 
+REST = {
+    "az": "az rest --skip-authorization-header --headers \"Authorization=Bearer $TOKEN\" --url $URL --query 'value[0].displayName' -o tsv",
+    "python": "python3 -c 'import json, os, urllib.request as r; "
+              "print(json.load(r.urlopen(r.Request(os.environ[\"URL\"], headers={\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]})))"
+              "[\"value\"][0][\"displayName\"])'",
+    "js": "node -e 'fetch(process.env.URL, {headers: {authorization: \"Bearer \" + process.env.TOKEN}}).then(a => a.json())"
+          ".then(a => console.log(a.value[0].displayName))'",
+}
+
+
 class Clients:
     """Where the clients are, and which of them are wanted."""
 
@@ -65,6 +78,10 @@ class Clients:
     def terraform(self, runner, directory, *arguments, **variables):
         environment = {**runner.later_step(), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", **variables}
         return execute(["terraform", *arguments, "-no-color"], environment, cwd=directory)
+
+    def provider(self, runner, **variables):
+        """The requests of Terraform's azurerm provider, and not the provider itself."""
+        return execute(["python3", PROVIDER], {**runner.later_step(), **variables}, cwd=runner.workspace)
 
     def python(self, runner, resource="https://management.azure.com", **variables):
         environment = {**runner.later_step(), **variables}
@@ -94,6 +111,7 @@ def exec_script(clients, runner, pause=9):
                f"{az} account get-access-token --resource https://storage.azure.com --query tenant -o tsv"],
         "terraform": ["terraform init -no-color >/dev/null", "terraform apply -no-color -auto-approve >/dev/null",
                       "terraform plan -no-color | grep 'No changes'"],
+        "provider": [f"python3 {PROVIDER}"],
         "python": [f"{python} ../client.py {resource}"],
         "js": [f"NODE_PATH={clients.modules} node ../client.js {resource}"],
     }
@@ -111,6 +129,22 @@ def claims(token):
     """What a JWT says, unverified: the emulator verifies it wherever it is used."""
     payload = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def check_token(clients, runner, *flags, client=IDENTITY):
+    """What `azfed token` prints, in each client that takes a token; Terraform takes none."""
+    for name, command in REST.items():
+        if name in clients.without:
+            continue
+        variables = {**runner.login_step(), "URL": "https://management.azure.com/subscriptions?api-version=2022-12-01",
+                     "AZURE_CORE_COLLECT_TELEMETRY": "0", "HOME": os.path.join(runner.directory, "other-home")}
+        variables["PATH"] = f"{clients.venv}:{variables['PATH']}"
+        script = f"set -e\nTOKEN=$({shlex.join([runner.azfed, 'token', *flags])})\nexport TOKEN\n{command}"
+        outcome = execute(["sh", "-c", script], variables, cwd=runner.workspace)
+        assert outcome.code == 0 and outcome.stdout.strip() == "Contoso Production", f"{name}: {outcome.show()}"
+    shown = runner.run("token", *flags, "--format", "json", "--scope", "https://vault.azure.net")
+    granted = json.loads(expect(shown, "azfed token"))
+    assert claims(granted["token"])["appid"] == client == granted["client"], shown.show()
 
 
 def check_az(clients, runner, client=IDENTITY):
@@ -143,6 +177,12 @@ def check_terraform(clients, runner, **variables):
     assert "No changes." in planned, planned
 
 
+def check_provider(clients, runner, client=IDENTITY, **variables):
+    """What Terraform's azurerm provider asks for until it is configured, and a data source: see provider.py."""
+    shown = json.loads(expect(clients.provider(runner, **variables), "the azurerm provider's requests"))
+    assert (shown["client"], shown["subscription"]) == (client, "Contoso Production"), shown
+
+
 def check_python(clients, runner):
     assert expect(clients.python(runner), "azure-identity for Python").strip() == "Contoso Production"
 
@@ -151,4 +191,6 @@ def check_javascript(clients, runner):
     assert expect(clients.javascript(runner), "@azure/identity for JavaScript").strip() == "Contoso Production"
 
 
-CHECKS = {"az": check_az, "terraform": check_terraform, "python": check_python, "js": check_javascript}
+CHECKS = {"az": check_az, "terraform": check_terraform, "provider": check_provider, "python": check_python, "js": check_javascript}
+# those that say which identity they are
+SHOW_WHO = (check_az, check_provider)

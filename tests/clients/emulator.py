@@ -12,15 +12,29 @@ APPLICATION = "55555555-5555-4555-8555-555555555555"
 SUBSCRIPTION = "44444444-4444-4444-8444-444444444444"
 CONNECTION = "99999999-9999-4999-8999-999999999999"
 
+# what a request says, and not how a client happens to send it
+FIELDS = ("kind", "method", "path", "query", "form", "host")
+HEADERS = ("metadata", "x-identity-header", "secret", "authorization", "x-forwarded-for")
+
+
+def said(request):
+    shown = {field: sorted(map(tuple, request[field])) if field in ("query", "form") else request[field] for field in FIELDS}
+    headers = {name: value for name, value in request["headers"].items() if name in HEADERS}
+    # a key is good for one request
+    headers.update({"authorization": "Basic <key>"} if headers.get("authorization", "").startswith("Basic ") else {})
+    # one name and one address of the same agent
+    shown["host"] = shown["host"].replace("localhost", "127.0.0.1")
+    return {**shown, "headers": headers}
+
 
 class Emulator:
-    """Serves until it is stopped, this process has gone, or half an hour has passed."""
+    """Serves until it is stopped, this process has gone, or an hour has passed."""
 
     def __init__(self, program, directory, *options, names="real", tls_listen="127.0.0.1:443"):
         self.directory = directory
         command = [program, "serve", "--dir", directory, "--names", names, "--tls-listen", tls_listen]
         self.process = subprocess.Popen(
-            [*command, "--max-seconds", "1800", *options], stdout=subprocess.PIPE, text=True
+            [*command, "--max-seconds", "3600", *options], stdout=subprocess.PIPE, text=True
         )
         ready = os.path.join(directory, "ready")
         deadline = time.monotonic() + 20

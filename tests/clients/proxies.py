@@ -287,9 +287,6 @@ def the_real_clients_work_in_exec_behind_an_inspecting_proxy(context):
         script = exec_script(context.clients, runner, pause=0)
         variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1",
                      "SSL_CERT_FILE": proxy.ca, "REQUESTS_CA_BUNDLE": proxy.ca, "NODE_EXTRA_CA_CERTS": both_certificates(context, runner, proxy)}
-        for name in runner.FILES:
-            with open(runner.file(name), "w", encoding="utf-8"):
-                pass
         outcome = execute([context.azfed, "exec", "-v", *WHO, "--", "sh", "-c", script], variables, cwd=runner.workspace)
         assert outcome.code == 0, outcome.show()
         check_no_leak(context.emulator, runner, outcome)

@@ -19,9 +19,10 @@ import time
 import urllib.parse
 
 import suite
-from clients import CHECKS, PYTHON, STATE, Clients, check_az, check_az_elsewhere, check_python, check_terraform, exec_script, expect
-from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT
-from runners import ALL, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
+from clients import (CHECKS, PYTHON, STATE, Clients, check_az, check_az_elsewhere, check_provider, check_python, check_terraform, check_token,
+                     claims, exec_script, expect)
+from emulator import APPLICATION, IDENTITY, SUBSCRIPTION, TENANT, said
+from runners import ALL, OTHERS, AzureDevOps, GitHub, GitLab, Pod, execute, is_alive
 
 WHO = ("--client-id", IDENTITY, "--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION)
 VAULT = "https://vault.azure.net"
@@ -111,19 +112,24 @@ def check_home_untouched(runner):
     assert os.listdir(runner.home) == [], f"made in ~: {os.listdir(runner.home)}"
 
 
-def clients_after_login(kind):
+def login_on(kind):
     def test(context):
         runner, emulator = context.job(kind), context.emulator
         emulator.forget()
-        outcome = login(runner, "--scope", ARM, "--scope", VAULT, "-v")
+        outcome = login(runner, *kind.source, "--scope", ARM, "--scope", VAULT, "-v")
         check_no_leak(emulator, runner, outcome)
         posts = emulator.requests("entra.token")
         assert sorted(dict(post["form"])["scope"] for post in posts) == [ARM + "/.default", VAULT + "/.default"], posts
+        if kind in OTHERS:
+            issuers = {claims(dict(post["form"])["client_assertion"])["iss"] for post in posts}
+            assert issuers == {emulator.world["workloads"][kind.platform]["issuer"]}, issuers
         asked = emulator.requests("github.assertion") + emulator.requests("azure-devops.assertion")
         assert len(asked) == (1 if kind in (GitHub, AzureDevOps) else 0), asked
         assert not leaks(emulator, json.dumps([(one["path"], one["query"]) for one in emulator.requests()]))
         directory = runner.handed_over["AZFED_LOGIN_DIR"]
         assert os.path.dirname(directory) == runner.temp and stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+        # on GitHub and what is like it each step has what Terraform needs to ask the issuer itself
+        assert ("ARM_OIDC_TOKEN_FILE_PATH" in runner.later_step()) == (not isinstance(runner, GitHub)), runner.handed_over
         modes = {path: stat.S_IMODE(os.stat(path).st_mode) for path in files_below(directory)}
         assert set(modes.values()) == {0o600}, modes
         for name, check in CHECKS.items():
@@ -135,18 +141,18 @@ def clients_after_login(kind):
         check_nothing_left(runner)
         for path in files_below(runner.directory):
             if path == getattr(runner, "token_file", None):
-                continue  # the pod's own
+                continue  # the platform's own
             with open(path, encoding="utf-8", errors="replace") as file:
                 assert not leaks(emulator, file.read()), f"a secret left in {path}"
         again = runner.run("logout")
         assert (again.code, again.stderr) == (0, "azfed: nothing to remove\n"), again.show()
 
-    test.__name__ = f"clients_after_login_on_{kind.__name__}"
+    test.__name__ = f"login_on_{kind.__name__}"
     return case(test)
 
 
-for one_kind in ALL:
-    clients_after_login(one_kind)
+for one_kind in (*ALL, *OTHERS):
+    login_on(one_kind)
 
 
 @case
@@ -302,6 +308,7 @@ def another_cloud(cloud, terraforms_name, audience, authority, resource):
             check_az(context.clients, runner)
             shown = json.loads(expect(context.clients.az(runner, "cloud", "show"), "az cloud show"))
             assert shown["name"] == cloud, shown
+        check_provider(context.clients, runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
             audiences = {dict(one["query"])["audience"] for one in context.emulator.requests("github.assertion")}
@@ -315,6 +322,7 @@ def another_cloud(cloud, terraforms_name, audience, authority, resource):
         # back to the public cloud in the same job: nothing of the other one is left behind
         login(runner, "--cloud", "AzureCloud")
         assert runner.handed_over["ARM_ENVIRONMENT"] == "public"
+        check_provider(context.clients, runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
         runner.run("logout")
@@ -338,6 +346,7 @@ def azure_devops_with_its_older_issuer(context):
     try:
         runner = context.job(AzureDevOps)
         login(runner)
+        check_provider(context.clients, runner)
         if context.has("terraform"):
             check_terraform(context.clients, runner)
         runner.run("logout")
@@ -371,6 +380,96 @@ def terraform_renews_on_azure_devops_in_a_step_that_maps_the_jobs_token(context)
         context.emulator.call("POST", "settings", {"azure_devops_issuer": "entra"})
 
 
+def asked_for_tokens(emulator, check, *arguments, **variables):
+    """The requests that a client does for its tokens, each once: the assertion's value and the resource aside."""
+    emulator.forget()
+    check(*arguments, **variables)
+    shown = set()
+    for one in map(said, emulator.requests()):
+        if one["kind"] not in ("github.assertion", "azure-devops.assertion", "entra.token", "imds"):
+            continue
+        for pairs in ("query", "form"):
+            known = {"client_assertion": "<assertion>", "scope": "<resource>", "resource": "<resource>"}
+            one[pairs] = sorted((name, known.get(name, value)) for name, value in one[pairs])
+        shown.add(json.dumps(one, sort_keys=True))
+    assert shown, "it asked nobody"
+    return shown
+
+
+def compare_provider(context, runner, client=IDENTITY, **variables):
+    """The provider's requests for tokens, replayed, are those of the real backend, which has the same authorizers."""
+    backends = asked_for_tokens(context.emulator, check_terraform, context.clients, runner, **variables)
+    providers = asked_for_tokens(context.emulator, check_provider, context.clients, runner, client=client, **variables)
+    assert backends == providers, f"the backend\n{chr(10).join(backends)}\nthe provider\n{chr(10).join(providers)}"
+
+
+def provider_on(kind):
+    def test(context):
+        if not context.has("terraform"):
+            return "terraform is left out"
+        runner = context.job(kind)
+        login(runner)
+        compare_provider(context, runner)
+        if kind is AzureDevOps:
+            job = runner.login_step()
+            compare_provider(context, runner, SYSTEM_ACCESSTOKEN=job["SYSTEM_ACCESSTOKEN"], ARM_OIDC_TOKEN_FILE_PATH="")
+        runner.run("logout")
+        return None
+
+    test.__name__ = f"provider_asks_as_the_backend_does_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in ALL:
+    provider_on(one_kind)
+
+
+@case
+def what_terraform_does_not_take_beside_a_login(context):
+    """The backend and the provider's requests end in the same places, as docs/terraform.md says."""
+    runner = context.job(GitLab)
+    login(runner)
+    nobody = "neither an OIDC token nor a managed identity"
+    for variables, backends, providers in (
+        ({"ARM_OIDC_TOKEN": "stale"}, "mismatch between supplied OIDC token", "two values for the OIDC token"),
+        ({"ARM_CLIENT_SECRET": "another"}, "invalid_client", "it would present a client secret"),
+        ({"ARM_USE_OIDC": "false"}, "AzureCli", nobody),
+        ({"ARM_OIDC_TOKEN_FILE_PATH": runner.temp + "/none"}, "no such file or directory", "No such file or directory"),
+        ({"ARM_ENVIRONMENT": "nowhere"}, "nowhere", "no cloud is called nowhere"),
+    ):
+        for check, words in ((check_terraform, backends), (check_provider, providers)):
+            if check is check_terraform and not context.has("terraform"):
+                continue
+            try:
+                check(context.clients, runner, **variables)
+            except AssertionError as refused:
+                assert words in str(refused), refused
+            else:
+                raise AssertionError(f"it went on with {variables}")
+    runner.run("logout")
+
+
+@case
+def a_job_that_names_its_service_connection_for_terraform(context):
+    """Terraform then asks in Azure DevOps' form, azfed's endpoints too."""
+    for arguments in (("login", "--endpoints"), ("exec",)):
+        for name in ("ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID", "ARM_OIDC_AZURE_SERVICE_CONNECTION_ID"):
+            runner = context.job(AzureDevOps)
+            connection = {name: context.emulator.world["connection"]}
+            if arguments == ("exec",):
+                # as the provider block's `ado_pipeline_service_connection_id` does
+                script = f"export {name}={connection[name]}\n" + exec_script(context.clients, runner, pause=0)
+                variables = {**runner.login_step(), **connection, "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1"}
+                outcome = execute([context.azfed, "exec", *WHO, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+                assert outcome.code == 0, outcome.show()
+                continue
+            login(runner, "--endpoints", **connection)
+            check_provider(context.clients, runner, **connection)
+            if context.has("terraform"):
+                check_terraform(context.clients, runner, **connection)
+            runner.run("logout")
+
+
 @case
 def a_pods_own_file_is_handed_on_so_that_its_renewal_is_seen(context):
     runner = context.job(Pod)
@@ -389,7 +488,26 @@ def a_pods_own_file_is_handed_on_so_that_its_renewal_is_seen(context):
     runner.run("logout")
 
 
+def works_in_exec(context, runner, *who):
+    """Every client in one command, with no credential on disk, and none left anywhere."""
+    script = exec_script(context.clients, runner, pause=0)
+    variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    outcome = execute([context.azfed, "exec", *who, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+    assert outcome.code == 0, outcome.show()
+    lines = outcome.stdout.splitlines()
+    shown = {"az": "contoso-prod", "terraform": "No changes", "provider": '"subscription": "Contoso Production"', "python": "Contoso Production", "js": "Contoso Production"}
+    for client, words in shown.items():
+        assert not context.has(client) or any(words in line for line in lines), f"{client}: {outcome.show()}"
+    expected = sum(context.has(client) for client in ("python", "js"))
+    assert lines.count("Contoso Production") == expected, outcome.show()
+    check_no_leak(context.emulator, runner, outcome)
+    check_nothing_left(runner)
+    check_home_untouched(runner)
+
+
 def exec_on(kind):
+    """The same twice, the second time when every token of the first time has expired."""
+
     def test(context):
         emulator = context.emulator
         lives = {"access_token_lifetime_s": 12}
@@ -420,7 +538,7 @@ def exec_on(kind):
         finally:
             emulator.call("POST", "settings", {"access_token_lifetime_s": None, "assertion_lifetime_s": None})
 
-    test.__name__ = f"exec_outlives_tokens_on_{kind.__name__}"
+    test.__name__ = f"exec_on_{kind.__name__}"
     return case(test)
 
 
@@ -428,31 +546,59 @@ for one_kind in ALL:
     exec_on(one_kind)
 
 
+def exec_on_another(kind):
+    def test(context):
+        works_in_exec(context, context.job(kind), *WHO, *kind.source)
+
+    test.__name__ = f"exec_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in OTHERS:
+    exec_on_another(one_kind)
+
+
+def token_on(kind):
+    def test(context):
+        runner = context.job(kind)
+        check_token(context.clients, runner, "--client-id", IDENTITY, "--tenant-id", TENANT, *kind.source)
+        check_nothing_left(runner)
+
+    test.__name__ = f"token_on_{kind.__name__}"
+    return case(test)
+
+
+for one_kind in (*ALL, *OTHERS):
+    token_on(one_kind)
+
+
 @case
 def a_list_of_resources_holds_for_each_client(context):
-    """By `exec` and after `login --endpoints`: what is on the list works, what is not is refused with words that are shown."""
+    """By `exec` and after `login --endpoints`: what is on the list works, what is not is refused with words that are shown. The
+    azurerm provider needs Microsoft Graph, whatever else it is for."""
+    graph, words = "https://graph.microsoft.com", "azfed was started with --allow-scope"
     for arguments in (("exec",), ("login", "--endpoints")):
         runner = context.job(GitHub)
         allowed = ("--allow-scope", ARM, "--allow-scope", "https://storage.azure.com")
         if arguments == ("exec",):
-            script = exec_script(context.clients, runner, pause=0).replace("set -e", "")
             variables = {**runner.login_step(), "AZURE_CORE_COLLECT_TELEMETRY": "0", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-            for name in runner.FILES:
-                with open(runner.file(name), "w", encoding="utf-8"):
-                    pass
-            outcome = execute([context.azfed, "exec", *WHO, *allowed, "--", "sh", "-c", script], variables, cwd=runner.workspace)
-            shown = outcome.stdout + outcome.stderr
-            for client, line in (("az", "contoso-prod"), ("terraform", "No changes"), ("python", "Contoso Production")):
-                assert not context.has(client) or line in outcome.stdout, outcome.show()
-            assert "ARM_OIDC" not in shown and "(in vain): " in outcome.stderr or not context.has("az"), outcome.show()
+            for more in ((), ("--allow-scope", graph)):
+                script = exec_script(context.clients, runner, pause=0).replace("set -e", "")
+                outcome = execute([context.azfed, "exec", *WHO, *allowed, *more, "--", "sh", "-c", script], variables, cwd=runner.workspace)
+                shown = outcome.stdout + outcome.stderr
+                for client, line in (("az", "contoso-prod"), ("terraform", "No changes"), ("python", "Contoso Production")):
+                    assert not context.has(client) or line in outcome.stdout, outcome.show()
+                assert ("provider: the managed identity: HTTP 403" in shown and words in shown) == (not more), outcome.show()
+                assert ('"subscription": "Contoso Production"' in outcome.stdout) == bool(more), outcome.show()
+                assert "ARM_OIDC" not in shown and "(in vain): " in outcome.stderr or not context.has("az"), outcome.show()
         else:
-            login(runner, "--endpoints", *allowed)
+            login(runner, "--endpoints", *allowed, "--allow-scope", graph)
             for name, check in CHECKS.items():
                 if context.has(name):
                     check(context.clients, runner)
             if context.has("az"):
                 refused = context.clients.az(runner, "account", "get-access-token", "--resource", VAULT)
-                assert refused.code != 0 and "azfed was started with --allow-scope" in refused.stderr, refused.show()
+                assert refused.code != 0 and words in refused.stderr, refused.show()
             logout = runner.run("logout")
             assert f"{VAULT} (in vain): " in logout.stderr or not context.has("az"), logout.show()
 

@@ -34,6 +34,8 @@ class Runner:
 
     platform = None
     MASKING = ()
+    # flags without which azfed does not know where the token comes from
+    source = ()
 
     def __init__(self, emulator, azfed, directory, **job):
         self.emulator, self.azfed, self.directory = emulator, azfed, directory
@@ -89,6 +91,12 @@ class GitHub(Runner):
     def __init__(self, *arguments, **job):
         super().__init__(*arguments, **job)
         self.outputs, self.state, self.summary = {}, {}, ""
+        self.empty_files()
+
+    def empty_files(self):
+        for name in self.FILES:
+            with open(self.file(name), "w", encoding="utf-8"):
+                pass
 
     def file(self, name):
         return os.path.join(self.directory, name)
@@ -98,9 +106,7 @@ class GitHub(Runner):
         return {**super().login_step(), "RUNNER_TEMP": self.temp, **files}
 
     def run(self, *arguments, **variables):
-        for name in self.FILES:
-            with open(self.file(name), "w", encoding="utf-8"):
-                pass
+        self.empty_files()
         return super().run(*arguments, **variables)
 
     def take(self, outcome):
@@ -244,4 +250,77 @@ class Pod(Shell):
         return {**super().login_step(), "TMPDIR": self.temp, "AZURE_FEDERATED_TOKEN_FILE": self.token_file, **self.handed_over}
 
 
+class Elsewhere(Shell):
+    """A job of another CI, or a workload of another cloud. `program` is the platform's own, which prints this job's token."""
+
+    program, asked = None, ""
+
+    def __init__(self, *arguments, **job):
+        super().__init__(*arguments, **job)
+        self.programs = os.path.join(self.directory, "bin")
+        if self.program:
+            self.token_file = os.path.join(self.directory, "printed-token")
+            with open(self.token_file, "w", encoding="ascii") as token:
+                token.write(self.emulator.call("GET", f"mint/{self.platform}?audience=api://AzureADTokenExchange{self.asked}"))
+            os.makedirs(self.programs)
+            path = os.path.join(self.programs, self.program)
+            with open(path, "w", encoding="ascii") as program:
+                program.write(f"#!/bin/sh\nexec cat '{self.token_file}'\n")
+            os.chmod(path, 0o755)
+
+    def base(self):
+        base = super().base()
+        return {**base, "PATH": f"{self.programs}:{base['PATH']}"}
+
+    def login_step(self):
+        return {**super().login_step(), "TMPDIR": self.temp, **self.handed_over}
+
+
+class Buildkite(Elsewhere):
+    platform, program, asked = "buildkite", "buildkite-agent", "&subject_claim=pipeline_id"
+
+
+class CircleCI(Elsewhere):
+    platform, program = "circleci", "circleci"
+
+
+class HCPTerraform(Elsewhere):
+    platform = "hcp-terraform"
+
+
+class Spacelift(Elsewhere):
+    platform = "spacelift"
+
+
+class Semaphore(Elsewhere):
+    platform = "semaphore"
+
+
+class Codefresh(Elsewhere):
+    platform = "codefresh"
+
+
+class Jenkins(Elsewhere):
+    platform, source = "jenkins", ("--assertion-env", "DEPLOY_ID_TOKEN")
+
+
+class GoogleCloud(Elsewhere):
+    platform, source = "google-cloud", ("--source", "google-cloud")
+
+
+class AWS(Elsewhere):
+    platform, source = "aws", ("--source", "aws")
+
+
+class Forgejo(GitHub):
+    """Its runner takes GitHub's files and commands."""
+
+    platform = "forgejo"
+
+
+class Gitea(Forgejo):
+    platform = "gitea"
+
+
 ALL = (GitHub, GitLab, AzureDevOps, Pod)
+OTHERS = (Buildkite, CircleCI, HCPTerraform, Spacelift, Semaphore, Codefresh, Jenkins, Forgejo, Gitea, GoogleCloud, AWS)

@@ -347,20 +347,89 @@ fn relative_links_lead_somewhere() {
     }
 }
 
-/// `docs/sources.md` says that each row of its table is a test.
+/// Every case of the suites in `tests/clients`: many are made in loops, so Python says their names.
+#[cfg(unix)]
+fn client_cases() -> BTreeSet<String> {
+    let program = "import hosts, proxies, run\nfor suite in (hosts, proxies, run): print(*(name for name, _ in suite.CASES), sep='\\n')";
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let output = Command::new("python3").args(["-B", "-c", program]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect();
+    let cases: BTreeSet<String> = names.iter().cloned().collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    cases
+}
+
+/// What stands between backticks.
+fn literals(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The tests that the README and the page about sources name are there, by their full names, or as the beginning of some.
+#[cfg(unix)]
 #[test]
-fn the_table_of_sources_has_every_host_that_is_tested() {
-    let suite = read("tests/clients/hosts.py");
-    let hosts = suite.split("\nHOSTS = (").nth(1).unwrap().split(')').next().unwrap();
-    let hosts: Vec<&str> = hosts.split(',').map(str::trim).collect();
-    assert!(hosts.len() > 10, "{hosts:?}");
-    let docs = read("docs/sources.md");
-    let rows: Vec<&str> =
-        docs.lines().filter_map(|line| line.split(" | `").nth(1)?.split('`').next()).collect();
-    for host in &hosts {
-        assert!(rows.contains(host), "docs/sources.md has no row for {host}");
+fn the_docs_name_tests_that_exist() {
+    let mut tests = client_cases();
+    for path in files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let functions = text.split("#[test]\n").skip(1).filter_map(|rest| rest.split("fn ").nth(1));
+        tests.extend(functions.map(|rest| rest.split('(').next().unwrap().to_owned()));
     }
-    for name in ["VirtualMachine", "Arc", "BoundPod", "AppRegistration"] {
-        assert!(rows.contains(&name) && hosts.contains(&name), "{name}");
+    let clients = read("tests/clients/clients.py");
+    let checks = clients.lines().filter_map(|line| line.strip_prefix("def check_"));
+    tests.extend(checks.map(|rest| format!("check_{}", rest.split('(').next().unwrap())));
+    let is_there = |name: &str| match name.strip_suffix('…') {
+        Some(start) => tests.iter().any(|test| test.starts_with(start)),
+        None => {
+            tests.contains(name)
+                || name.starts_with("tests/") && Path::new(env!("CARGO_MANIFEST_DIR")).join(name).exists()
+        }
+    };
+
+    let readme = read("README.md");
+    let table = readme.split("\n| system | what azfed does there | tests |\n|---|---|---|\n").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    for row in rows {
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        assert!(literals(cell).next().is_some(), "README.md names no test: {row}");
+        for name in literals(cell) {
+            assert!(is_there(name), "README.md names `{name}`, which is no test: {row}");
+        }
+    }
+
+    let is_name = |word: &&str| {
+        word.matches('_').count() > 1
+            && word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word.chars().all(|c| c == '_' || c == '…' || c.is_ascii_alphanumeric())
+    };
+    for page in ["docs/sources.md", "docs/terraform.md"] {
+        let text = read(page);
+        let names: Vec<&str> = literals(&text).filter(is_name).collect();
+        assert!(!names.is_empty(), "{page}");
+        for name in names {
+            assert!(is_there(name), "{page} names `{name}`, which is no test");
+        }
+    }
+}
+
+/// Whoever logs in in a test is in the table, and each row of it is three tests.
+#[cfg(unix)]
+#[test]
+fn the_table_of_sources_is_what_is_tested() {
+    let cases = client_cases();
+    let docs = read("docs/sources.md");
+    let table = docs.split("\n| source | tests |").nth(1).unwrap().lines().skip(2);
+    let rows = table.take_while(|line| line.starts_with('|'));
+    let named: Vec<&str> = rows.flat_map(|row| literals(row.split(" | ").nth(1).unwrap())).collect();
+    let shown: BTreeSet<&str> = named.iter().copied().collect();
+    assert_eq!(named.len(), shown.len(), "a row comes twice");
+    let tested: BTreeSet<&str> = cases.iter().filter_map(|case| case.strip_prefix("login_on_")).collect();
+    assert_eq!(shown, tested, "docs/sources.md (left), and the tests (right)");
+    for name in shown {
+        for case in [format!("exec_on_{name}"), format!("token_on_{name}")] {
+            assert!(cases.contains(&case), "docs/sources.md has a row for {case}");
+        }
     }
 }

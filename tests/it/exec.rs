@@ -107,6 +107,21 @@ fn the_endpoints_forms() {
         running.get("/oidc/token?audience=https%3A%2F%2Felsewhere", &[("Authorization", &bearer)]).0,
         503
     );
+    // Azure DevOps' form
+    let post = |authorization: &str| {
+        let query = "api-version=7.1&audience=api%3A%2F%2FAzureADTokenExchange&serviceConnectionId=x";
+        running.send(&format!(
+            "POST /oidc/token?{query} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: {authorization}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            running.port()
+        ))
+    };
+    let (status, _, body) = post(&bearer);
+    let issued: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, issued["oidcToken"].as_str()),
+        (200, Some(job.environment["AZURE_ID_TOKEN"].as_str()))
+    );
+    assert_eq!(post("Bearer x").0, 401);
 
     for name in ["AZURE_FEDERATED_TOKEN_FILE", "ARM_OIDC_TOKEN_FILE_PATH", "AZFED_LOGIN_DIR"] {
         assert!(!running.environment.contains_key(name), "{name}");

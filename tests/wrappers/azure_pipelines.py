@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 
 import yaml
-from clients import Clients, check_az, check_terraform
+from clients import Clients, check_az, check_provider, check_terraform
 from emulator import CONNECTION, IDENTITY, SUBSCRIPTION, TENANT
 from github import contents
 from harness import REPOSITORY, case, documented, secrets_in
@@ -101,6 +101,7 @@ def azure_devops_the_task_as_the_agent_runs_it(context):
     clients = Clients(context.tools)
     check_az(clients, agent)
     check_terraform(clients, agent)
+    check_provider(clients, agent)
     kept = os.path.join(agent.handed_over["AZFED_LOGIN_DIR"], "keeper", "pid")
     with open(kept, encoding="ascii") as file:
         assert is_alive(file.read()), "nothing keeps the login fresh"
@@ -161,12 +162,13 @@ def azure_devops_the_tasks_ways_to_last(context):
     assert not os.path.exists(os.path.join(agent.handed_over["AZFED_LOGIN_DIR"], "keeper"))
     agent.node("cleanup.js")
     agent = Agent(context, task)
-    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true", INPUT_ALLOWSCOPE="https://management.azure.com\nhttps://storage.azure.com\n")
+    done = agent.node("index.js", INPUT_ENDPOINTS="true", INPUT_KEEPFRESH="true", INPUT_ALLOWSCOPE="https://management.azure.com\nhttps://storage.azure.com\nhttps://graph.microsoft.com\n")
     assert agent.result == ("Succeeded", "") and "IDENTITY_ENDPOINT" in agent.handed_over, done.show()
     assert agent.handed_over["IDENTITY_HEADER"] in agent.masks
     clients = Clients(context.tools)
     check_az(clients, agent)
     check_terraform(clients, agent)
+    check_provider(clients, agent)
     cleaned = agent.node("cleanup.js")
     assert "later steps asked for https://management" in cleaned.stderr, cleaned.show()
 
@@ -317,6 +319,7 @@ def azure_devops_the_template_names_what_it_runs(context):
     outcome = execute(["bash", file.name], {**failed, "PATH": environment["PATH"]}, cwd=agent.workspace)
     assert outcome.code == 2 and "##vso[task.prependpath]" in outcome.stdout, outcome.show()
     check_terraform(Clients(context.tools), agent)
+    check_provider(Clients(context.tools), agent)
     script = contents(file.name).decode().replace('"$AZFED_BINARY" "$@"\n', 'printf "%s\\n" "$@"\n')
     listed = {**environment, "AZFED_ENDPOINTS": "True", "AZFED_ALLOW_SCOPE": "https://a.example https://b.example"}
     words = execute(["bash", "-c", script], listed, cwd=agent.workspace).stdout.split()
