@@ -284,7 +284,8 @@ impl Login {
         let wanted = Wanted::resolve(&args.identity, &args.source, env, &mut warnings)?;
         if consumers.contains(&Consumer::Terraform) && env.is_set(names::arm::OIDC_TOKEN) {
             warnings.push(
-                "ARM_OIDC_TOKEN is set, and Terraform prefers it to this login: remove it from the job"
+                "ARM_OIDC_TOKEN is set: Terraform takes it, which is never renewed, or refuses it beside this login's: remove it \
+                 from the job"
                     .to_owned(),
             );
         }
@@ -341,12 +342,15 @@ impl Exec {
     }
 }
 
-/// What the Azure SDKs do where a variable names an assertion's file, and they should ask endpoints.
-pub fn prefers_file(consumers: &BTreeSet<Consumer>, env: &Env) -> Option<String> {
-    let variable = names::azure::FEDERATED_TOKEN_FILE;
-    let is_preferred = consumers.contains(&Consumer::Sdk) && env.is_set(variable);
-    is_preferred
-        .then(|| format!("{variable} is set, and the Azure SDKs prefer it to the endpoints: unset it"))
+/// What clients do where a variable names an assertion's file, and they should ask endpoints.
+pub fn prefers_file(consumers: &BTreeSet<Consumer>, env: &Env) -> Vec<String> {
+    let sdk = (Consumer::Sdk, names::azure::FEDERATED_TOKEN_FILE, "the Azure SDKs prefer");
+    let terraform = (Consumer::Terraform, names::arm::OIDC_TOKEN_FILE_PATH, "Terraform prefers");
+    let preferred =
+        [sdk, terraform].into_iter().filter(|(who, name, _)| consumers.contains(who) && env.is_set(name));
+    preferred
+        .map(|(_, name, who)| format!("{name} is set, and {who} it to the endpoints: unset it"))
+        .collect()
 }
 
 /// How long all tries together may take.

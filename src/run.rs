@@ -285,11 +285,11 @@ async fn login(args: &LoginArgs, env: &Env, ui: &Rc<Ui>) -> Result<(), Error> {
     exchange.propagation = login.propagation;
     exchange.first.replace(first);
     let way = Way::choose(&login, &exchange)?;
-    if matches!(way, Way::Asked(_))
-        && !login.endpoints
-        && let Some(warning) = config::prefers_file(&login.consumers, env)
-    {
-        ui.warning(&warning);
+    if matches!(way, Way::Asked(_)) && !login.endpoints && login.consumers.contains(&Consumer::Sdk) {
+        // Terraform is told whom to ask
+        for warning in config::prefers_file(&BTreeSet::from([Consumer::Sdk]), env) {
+            ui.warning(&warning);
+        }
     }
     let deadline = login.timeout + login.propagation;
     let acquired = exchange.within(deadline, exchange.acquire(&login.wanted, &login.scopes)).await?;

@@ -257,7 +257,7 @@ pub(super) fn conflicts(args: &DoctorArgs, env: &Env) -> Step {
     if env.is_set(names::arm::OIDC_TOKEN) {
         warnings.push((
             format!(
-                "{} is set: Terraform prefers it to this login, and it is never renewed",
+                "{} is set: Terraform takes it, which is never renewed, or refuses it beside this login's",
                 names::arm::OIDC_TOKEN
             ),
             Some(format!("remove {} from the job", names::arm::OIDC_TOKEN)),

@@ -58,6 +58,21 @@ fn az_assertion(login: &Path) -> String {
 }
 
 #[test]
+fn what_clients_prefer_to_the_endpoints_is_named() {
+    let mut job = Job::new(Platform::Gitlab);
+    job.set("ARM_OIDC_TOKEN_FILE_PATH", "/builds/of-an-earlier-login");
+    job.set("AZURE_FEDERATED_TOKEN_FILE", "/builds/of-an-earlier-login");
+    for (clients, terraform, sdk) in [("terraform", true, false), ("sdk", false, true), ("az", false, false)]
+    {
+        let said = login(&job, &["--source", "gitlab", "--endpoints", "--for", clients]).stderr;
+        let has = |words: &str| said.contains(&format!("{words} it to the endpoints: unset it"));
+        assert_eq!(has("ARM_OIDC_TOKEN_FILE_PATH is set, and Terraform prefers"), terraform, "{said}");
+        assert_eq!(has("AZURE_FEDERATED_TOKEN_FILE is set, and the Azure SDKs prefer"), sdk, "{said}");
+        assert_eq!(job.run(&["logout"]).code, Some(0));
+    }
+}
+
+#[test]
 fn it_renews_until_logout() {
     for platform in [Platform::Github, Platform::AzureDevops] {
         let mut job = Job::new(platform);
