@@ -100,9 +100,8 @@ fn without_client_secrets(foreign: &str) -> String {
     while let Some(mark) = rest.find(MARK) {
         let bytes = rest.as_bytes();
         let end = mark + bytes[mark..].iter().take_while(|byte| is_part(byte)).count();
-        let starts = mark >= 4
-            && matches!(bytes[mark - 1], b'7' | b'8')
-            && bytes[mark - 4..mark].iter().all(|byte| is_part(byte));
+        let starts =
+            mark >= 4 && matches!(bytes[mark - 1], b'7' | b'8') && bytes[mark - 4..mark].iter().all(is_part);
         let is_one = starts && end - mark >= MARK.len() + 31;
         let (shown, length) = if is_one { (mark - 4, end) } else { (mark + MARK.len(), mark + MARK.len()) };
         clean.push_str(&rest[..shown]);
