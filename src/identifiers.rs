@@ -461,7 +461,14 @@ impl FromStr for Endpoint {
     fn from_str(value: &str) -> Result<Self, Invalid> {
         let value = reject_macro(value)?;
         let url = Url::parse(value).map_err(|_| Invalid::NotAUrl(shown(value)))?;
-        if url.host().is_none() {
+        // the longest name and the longest label (RFC 1035, 2.3.4): no token is a host's name
+        let is_name = |name: &str| name.len() <= 253 && name.split('.').all(|label| label.len() <= 63);
+        let is_host = match url.host() {
+            None => false,
+            Some(Host::Domain(name)) => is_name(name),
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        };
+        if !is_host {
             return Err(Invalid::NotAUrl(shown(value)));
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -634,6 +641,9 @@ mod tests {
         }
         assert!(matches!("https://user:pass@example.com/".parse::<Endpoint>(), Err(Invalid::NotABaseUrl(_))));
         assert!(matches!("nonsense".parse::<Endpoint>(), Err(Invalid::NotAUrl(_))));
+        for (label, right) in [("a".repeat(63), true), ("a".repeat(64), false), ("ab.".repeat(84), false)] {
+            assert_eq!(format!("https://{label}.io/").parse::<Endpoint>().is_ok(), right, "{label}");
+        }
         let base: Endpoint = "https://example.com/arm/?x=y".parse().unwrap();
         assert_eq!(base.join("a b").url().as_str(), "https://example.com/arm/a%20b?x=y");
         assert_eq!(base.address(), ("example.com".to_owned(), 443));

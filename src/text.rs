@@ -22,7 +22,8 @@ pub fn inert(foreign: &str) -> String {
     let visible = foreign.chars().filter(|character| !is_hidden(*character));
     let visible = visible.map(|character| if is_no_text(character) { ' ' } else { character });
     let mut line = String::with_capacity(foreign.len());
-    for character in without_jwts(&visible.collect::<String>()).chars() {
+    let clean = without_client_secrets(&without_logins(&without_jwts(&visible.collect::<String>())));
+    for character in clean.chars() {
         match character {
             ':' if line.ends_with(':') && !is_behind_a_word(&line) => line.push_str(" :"),
             '#' if line.ends_with('#') => line.push_str(" #"),
@@ -63,6 +64,49 @@ fn without_jwts(foreign: &str) -> String {
         let is_jwt = header >= SHORTEST && end > header;
         clean.push_str(if is_jwt { "…" } else { &found[..START.len()] });
         rest = &found[if is_jwt { end } else { START.len() }..];
+    }
+    clean + rest
+}
+
+/// The same without user and password of a URL: somebody may have given one where azfed wants no URL at all.
+fn without_logins(foreign: &str) -> String {
+    const START: &str = "://";
+    /// What a hint has in its place.
+    const HOLDER: &str = "USER:PASSWORD";
+    let ends = |character: char| character.is_whitespace() || "/?#'\"`<>".contains(character);
+    let mut clean = String::with_capacity(foreign.len());
+    let mut rest = foreign;
+    while let Some(start) = rest.find(START) {
+        let (before, after) = rest.split_at(start + START.len());
+        clean.push_str(before);
+        let authority = after.find(ends).unwrap_or(after.len());
+        let login = after[..authority].rfind('@').unwrap_or_default();
+        clean.push_str(match &after[..login] {
+            nothing @ ("" | HOLDER) => nothing,
+            _ => "…",
+        });
+        rest = &after[login..];
+    }
+    clean + rest
+}
+
+/// The same without a client secret of Entra's: somebody may have one left from before, and may take the client id's place
+/// for it (microsoft/security-utilities, SEC101/156: `[\w.~-]{3}[78]Q~[\w.~-]{31,34}`).
+fn without_client_secrets(foreign: &str) -> String {
+    const MARK: &str = "Q~";
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.~-".contains(byte);
+    let mut clean = String::with_capacity(foreign.len());
+    let mut rest = foreign;
+    while let Some(mark) = rest.find(MARK) {
+        let bytes = rest.as_bytes();
+        let end = mark + bytes[mark..].iter().take_while(|byte| is_part(byte)).count();
+        let starts =
+            mark >= 4 && matches!(bytes[mark - 1], b'7' | b'8') && bytes[mark - 4..mark].iter().all(is_part);
+        let is_one = starts && end - mark >= MARK.len() + 31;
+        let (shown, length) = if is_one { (mark - 4, end) } else { (mark + MARK.len(), mark + MARK.len()) };
+        clean.push_str(&rest[..shown]);
+        clean.push_str(if is_one { "…" } else { "" });
+        rest = &rest[length..];
     }
     clean + rest
 }
@@ -214,6 +258,34 @@ mod tests {
         }
         // not cut in the middle of one, and so shown
         assert!(!one_line(&format!("{} {jwt}", "x".repeat(1980))).contains("eyJ"));
+    }
+
+    #[test]
+    fn no_login_of_a_url_and_no_client_secret_survives() {
+        let secret = format!("abc8Q~{}", "x-_.~1".repeat(6));
+        for (foreign, shown) in [
+            ("https://user:pass@host/x", "https://…@host/x"),
+            ("`http://u:p@ss@h:1` is", "`http://…@h:1` is"),
+            ("a https://token@b, c://d:e@f?g@h", "a https://…@b, c://…@f?g@h"),
+            (&format!("`{secret}` is no GUID"), "`…` is no GUID"),
+            (&format!("https://{secret}/"), "https://…/"),
+        ] {
+            assert_eq!(one_line(foreign), shown, "{foreign}");
+        }
+        for plain in [
+            "https://host/a@b",
+            "sc://contoso/infra/azure@prod",
+            "repo:contoso@100/infra@200:environment:x",
+            "api://AzureADTokenExchange",
+            "http://USER:PASSWORD@HOST:PORT",
+            "a@b",
+            "abc8Q~short",
+            "Q~",
+            "größe8Q~",
+            "abcdQ~xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        ] {
+            assert_eq!(one_line(plain), plain);
+        }
     }
 
     #[test]

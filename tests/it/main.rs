@@ -17,6 +17,8 @@ mod hosts;
 mod identity_map;
 #[cfg(target_os = "linux")]
 mod keeper;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod outputs;
 #[cfg(unix)]
 mod pasted;
