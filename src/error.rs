@@ -170,7 +170,10 @@ impl Error {
             Self::Platform(platform::Error::Contradiction(_) | platform::Error::Several(_)) => 2,
             Self::Platform(platform::Error::Variable { .. } | platform::Error::AzureDevOpsNoConnection) => 2,
             Self::Platform(platform::Error::File { .. } | platform::Error::VariableUnset(_)) => 2,
-            Self::Platform(platform::Error::Http { source: http::Error::Proxy { .. }, .. }) => 2,
+            Self::Platform(platform::Error::Http {
+                source: http::Error::Proxy { .. } | http::Error::Unsendable { .. },
+                ..
+            }) => 2,
             Self::Platform(platform::Error::Mask(_)) => 1,
             Self::Platform(platform::Error::ManagedIdentity(error)) => error.exit_code(),
             Self::Platform(platform::Error::Certificates { .. }) => 2,

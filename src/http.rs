@@ -92,6 +92,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A credential that cannot be sent.
+    #[error("{host} was not asked: the credential for it has a character that no HTTP header can hold")]
+    Unsendable {
+        /// Host and port.
+        host: String,
+    },
     /// An answer larger than any that makes sense.
     #[error("{host} sent more than 1 MiB")]
     TooLarge {
@@ -146,6 +152,9 @@ impl Error {
                 Some("unset the variable to use the system's certificates, or name a PEM file")
             }
             Self::Certificate { .. } => Some(CERTIFICATE_HINT),
+            Self::Unsendable { .. } => Some(
+                "look for a line break or a control character in the variable or file that it comes from",
+            ),
             Self::Proxy { .. } => Some(
                 "name an HTTP proxy in HTTPS_PROXY: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with both \
                  percent-encoded",
@@ -349,6 +358,9 @@ impl Channel {
     /// What went wrong, and between here and whom.
     fn failure(&self, endpoint: &Endpoint, error: &reqwest::Error) -> Error {
         let (mut host, mut reason) = (endpoint.host(), reason(error));
+        if error.is_builder() {
+            return Error::Unsendable { host };
+        }
         let proxy = self.proxies.as_ref().and_then(|proxies| proxies.of_endpoint(endpoint).ok().flatten());
         if let Some(proxy) = proxy {
             match Tunnel::of(&reason) {

@@ -2,7 +2,7 @@
 //! the server spells it. Entra, a proxy, a platform's issuer and Azure Resource Manager may all repeat a request in
 //! their error answers, and those words are for the job's log.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use base64::{
     Engine,
@@ -17,6 +17,11 @@ use crate::{secret::Secret, text};
 const SHORTEST: usize = 8;
 /// What stands in the place of what was taken out.
 const INSTEAD: &str = "…";
+/// How many steps a search may take for each byte of an answer and each form of a secret. An ordinary one takes fewer
+/// than one.
+const EFFORT: usize = 2;
+/// The same for an answer of no length.
+const LEAST_EFFORT: usize = 1 << 16;
 
 /// A request to be sent with [`super::Channel::send`]. A credential goes in by a method that takes a [`Secret`].
 pub struct Request {
@@ -117,7 +122,7 @@ impl Carried {
         }
     }
 
-    /// The same text without the secrets.
+    /// The same text without the secrets; nothing of it where it was made to be searched for ever.
     pub fn scrub(&self, text: Vec<u8>, is_refusal: bool) -> Vec<u8> {
         let signatures = self.signatures.iter().filter(|_| is_refusal);
         let forms: Vec<&Secret> = self.whole.iter().chain(signatures).collect();
@@ -125,8 +130,9 @@ impl Carried {
         for byte in forms.iter().filter_map(|form| form.expose().bytes().next()).chain(*b"%\\&") {
             may_begin[usize::from(byte)] = true;
         }
+        let effort = Effort(Cell::new(LEAST_EFFORT + EFFORT * forms.len() * text.len()));
         let found = |at: usize| {
-            let length = |form: &&Secret| length_at(&text, at, form.expose().as_bytes());
+            let length = |form: &&Secret| length_at(&text, at, form.expose().as_bytes(), &effort);
             may_begin[usize::from(text[at])].then(|| forms.iter().filter_map(length).max()).flatten()
         };
         let mut clean = Vec::new();
@@ -141,6 +147,9 @@ impl Carried {
                 }
                 None => at += 1,
             }
+        }
+        if effort.is_spent() {
+            return INSTEAD.into();
         }
         if copied == 0 {
             return text;
@@ -169,9 +178,24 @@ fn forms(secret: &str) -> impl Iterator<Item = Secret> {
     std::iter::once(secret.to_owned()).chain(encoded).filter(|form| form.len() >= SHORTEST).map(Secret::new)
 }
 
+/// The steps that a search has left: what a byte may be spelled by, and what may stand in between, can be made to lead
+/// to one another without end.
+struct Effort(Cell<usize>);
+
+impl Effort {
+    fn spend(&self) -> Option<()> {
+        self.0.set(self.0.get().checked_sub(1)?);
+        Some(())
+    }
+
+    fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
 /// How many bytes of `text`, from `at` on, spell `form`: each of its bytes as it is or escaped, with what shows nothing anywhere
 /// in between, as where lines are folded. Both may be read in more than one way, and each way is followed.
-fn length_at(text: &[u8], at: usize, form: &[u8]) -> Option<usize> {
+fn length_at(text: &[u8], at: usize, form: &[u8], effort: &Effort) -> Option<usize> {
     let mut ends = vec![at];
     let bytes = form.iter().filter(|byte| !byte.is_ascii_whitespace());
     for (index, byte) in bytes.enumerate() {
@@ -179,6 +203,7 @@ fn length_at(text: &[u8], at: usize, form: &[u8]) -> Option<usize> {
         for end in ends {
             let mut rest = text.get(end..)?;
             loop {
+                effort.spend()?;
                 next.extend(spellings(rest, *byte).map(|length| text.len() - rest.len() + length));
                 let fold = if index == 0 { 0 } else { fold(rest) };
                 if fold == 0 {
@@ -332,6 +357,37 @@ mod tests {
                 );
                 assert!(clean.contains('…') && clean.len() < before.len() * 2 + 24, "{clean}");
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_made_to_cost_time_is_dropped() {
+        // each of these is white space, and a spelling of the letter behind it
+        for (secret, start, repeated) in [
+            (JWT, "eyJh", "\\b"),
+            ("1f2e3d4c-5b6a-4798", "1", "\\f"),
+            ("bbbbbbbbbbbbbbbbbbbb!", "", "\\b"),
+            ("aaaaaaaaaaaaaaaaaaaa!", "", "a \u{200b}"),
+            (JWT, "", "eyJhbGciOiJSUzI1NiJ9 "),
+        ] {
+            let text = format!("{start}{}", repeated.repeat((1 << 17) / repeated.len()));
+            let clean = scrubbed(secret, &text);
+            assert!(clean == "…" || clean == text, "{secret}: {} bytes", clean.len());
+        }
+        assert_eq!(scrubbed(JWT, &format!("eyJh{}", "\\b".repeat(1 << 16))), "…");
+    }
+
+    #[test]
+    fn a_large_answer_stays() {
+        for piece in [
+            "{\"value\":[{\"id\":\"/subscriptions/44444444-4444-4444-8444-444444444444\",\"state\":\"Enabled\"}]}\n",
+            "<html>\r\n    <body>&nbsp;%20%20</body>\r\n</html>\r\n",
+            "ZXlKaGJHY2lPaUpTVXpJMU5pSjkuZXlKemRXSWlPaUp5WlhCdk9tRXZZaUo5",
+            "\\n\\t\\u0020\\\"eyJhbGci\\\": ",
+            "          \n",
+        ] {
+            let text = piece.repeat((1 << 18) / piece.len());
+            assert!(scrubbed(JWT, &text) == text, "{piece}");
         }
     }
 
