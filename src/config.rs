@@ -1,6 +1,8 @@
 //! What was meant: flags first, then variables. All validation of input ends here.
 
-use std::{collections::BTreeSet, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+
+use uuid::Uuid;
 
 use crate::{
     cli::{CloudArgs, Consumer, IdentityArgs, LoginArgs, Output, SourceArgs, TokenArgs},
@@ -460,17 +462,34 @@ impl Wanted {
             Self::OfHost(of_host) => of_host,
         };
         let nameless = |what| managed_identity::Error::Nameless(what, host);
-        let shown = tokens.iter().find_map(|token| token.client.clone());
+        let other = |what| managed_identity::Error::Other { host, what };
+        let shown = one(tokens.iter().filter_map(|token| token.client.clone())).map_err(other)?;
         let meant = match &of_host.selector {
             Selector::Client(id) => Some(id.clone()),
             _ => None,
         };
-        let tenant = tokens.iter().find_map(|token| token.tenant.clone());
+        let tenant = one(tokens.iter().filter_map(|token| token.tenant.clone())).map_err(other)?;
+        // a tenant that is named by its domain cannot be compared
+        if let (Some(asked), Some(got)) = (&of_host.tenant, &tenant)
+            && Uuid::try_parse(asked.as_str()).is_ok()
+            && let Some(what) = managed_identity::another(asked.as_str(), Some(got.as_str()))
+        {
+            return Err(other(format!("of another tenant: {what}")));
+        }
         Ok(Identity {
             client: shown.or(meant).ok_or(nameless("which client"))?,
             tenant: tenant.or_else(|| of_host.tenant.clone()).ok_or(nameless("which tenant"))?,
             subscription: of_host.subscription.clone(),
         })
+    }
+}
+
+/// What all the tokens of a login show, if they show anything.
+fn one<T: PartialEq + fmt::Display>(mut shown: impl Iterator<Item = T>) -> Result<Option<T>, String> {
+    let Some(first) = shown.next() else { return Ok(None) };
+    match shown.find(|other| *other != first) {
+        Some(other) => Err(format!("its tokens are of {first} and of {other}")),
+        None => Ok(Some(first)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Newtypes at the border. Their [`FromStr`] is the only validator, for flags and variables alike.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use url::{Host, Url};
 use uuid::Uuid;
@@ -172,7 +172,7 @@ impl FromStr for ResourceId {
     type Err = Invalid;
 
     fn from_str(value: &str) -> Result<Self, Invalid> {
-        let value = reject_macro(value)?;
+        let value = reject_macro(value)?.trim_end_matches('/');
         if is_in_subscription(value) {
             Ok(Self(value.to_owned()))
         } else {
@@ -375,9 +375,10 @@ impl Endpoint {
         is_loopback(&self.0)
     }
 
-    /// Whether no router passes it on, and no proxy is asked: loopback, or a link-local address.
+    /// Whether no router passes it on, and no proxy is asked: loopback, a link-local address, or one of those that a
+    /// cloud's hosts answer themselves.
     pub fn is_local(&self) -> bool {
-        is_loopback(&self.0) || is_link_local(&self.0)
+        is_loopback(&self.0) || is_link_local(&self.0) || is_hosts_own(&self.0)
     }
 
     /// An endpoint of the host that this runs on: a loopback or link-local address. App Service and Container Instances
@@ -494,6 +495,14 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// EKS Pod Identity's address and Google Cloud's metadata server, where the network has no version 4 (AWS SDKs and Tools
+/// Reference Guide, "Container credential provider"; Google Cloud documentation, "About VM metadata").
+fn is_hosts_own(url: &Url) -> bool {
+    const EKS_POD_IDENTITY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23);
+    const GOOGLE_CLOUD: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+    matches!(url.host(), Some(Host::Ipv6(EKS_POD_IDENTITY | GOOGLE_CLOUD)))
 }
 
 fn is_link_local(url: &Url) -> bool {
@@ -641,6 +650,18 @@ mod tests {
         }
         assert!(matches!("https://user:pass@example.com/".parse::<Endpoint>(), Err(Invalid::NotABaseUrl(_))));
         assert!(matches!("nonsense".parse::<Endpoint>(), Err(Invalid::NotAUrl(_))));
+        let here = ["127.0.0.1", "169.254.170.23", "[fe80::1]", "[fd00:ec2::23]", "[fd20:ce::254]"];
+        for (host, right) in
+            here.map(|host| (host, true)).into_iter().chain([("[fd00::1]", false), ("10.0.0.1", false)])
+        {
+            for scheme in ["http", "https"] {
+                assert_eq!(
+                    Endpoint::of_host(&format!("{scheme}://{host}/x")).is_ok(),
+                    right,
+                    "{scheme} {host}"
+                );
+            }
+        }
         for (label, right) in [("a".repeat(63), true), ("a".repeat(64), false), ("ab.".repeat(84), false)] {
             assert_eq!(format!("https://{label}.io/").parse::<Endpoint>().is_ok(), right, "{label}");
         }

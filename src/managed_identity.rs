@@ -29,6 +29,8 @@ use crate::{
     ui::Ui,
 };
 
+use uuid::Uuid;
+
 use self::{
     answer::Granted, app_service::AppService, arc::Arc, azure_ml::AzureMl, cloud_shell::CloudShell,
     imds::Imds, service_fabric::ServiceFabric,
@@ -280,7 +282,8 @@ impl Selector {
             Self::Object(id) => (id.as_str(), &granted.object_id),
             Self::Resource(id) => (id.as_str(), &granted.resource_id),
         };
-        match another(asked, got.as_deref()) {
+        let got = got.as_deref().filter(|got| !got.is_empty());
+        match another(asked, got) {
             Some(what) => Err(what),
             None if named && got.is_none() => {
                 Err("its agent does not say whose token it is, as those do that know no \
@@ -292,10 +295,17 @@ impl Selector {
     }
 }
 
-/// Which one it is instead; nothing where that is not said. Ids have no letter case.
-fn another(asked: &str, got: Option<&str>) -> Option<String> {
-    let got = got.filter(|got| !got.eq_ignore_ascii_case(asked))?;
-    Some(format!("asked for {asked}, got {}", crate::text::one_line(got)))
+/// Which one it is instead; nothing where that is not said. Ids have no letter case, and more than one form.
+pub fn another(asked: &str, got: Option<&str>) -> Option<String> {
+    let got = got.filter(|got| !got.is_empty())?;
+    let same = match (Uuid::try_parse(asked), Uuid::try_parse(got)) {
+        (Ok(asked), Ok(got)) => asked == got,
+        _ => asked.trim_matches('/').eq_ignore_ascii_case(got.trim_matches('/')),
+    };
+    // what is no id is not repeated: it may be the token
+    let is_id = Uuid::try_parse(got).is_ok() || got.parse::<ResourceId>().is_ok();
+    let shown = if is_id { crate::text::one_line(got) } else { "something that is no id".to_owned() };
+    (!same).then(|| format!("asked for {asked}, got {shown}"))
 }
 
 impl Host {
@@ -466,11 +476,10 @@ impl ManagedIdentity {
             }
             _ => answer::read(&self.host, &answer)?,
         };
+        ui.mask(&[&granted.secret]).map_err(Error::Mask)?;
         let other = |what| Error::Other { host: name, what };
         self.selector.confirm(&granted, matches!(self.host, Host::Arc(_))).map_err(other)?;
-        let secret = granted.secret;
-        ui.mask(&[&secret]).map_err(Error::Mask)?;
-        let token = AccessToken::new(secret, scope, granted.lifetime);
+        let token = AccessToken::new(granted.secret, scope, granted.lifetime);
         match self.selector.differs(&token) {
             Some(what) => Err(other(what)),
             None => Ok(token),
@@ -530,6 +539,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Variable { .. } | Self::Selector { .. } => 2,
+            Self::Http { source: http::Error::Unsendable { .. }, .. } => 2,
             Self::Mask(_) => 1,
             _ if self.again() != Again::Never => 5,
             Self::Http { source, .. } if source.is_network() => 5,
@@ -562,9 +572,12 @@ impl Error {
             ),
             Self::Selector { .. } => Hints::one("leave the flag away"),
             Self::Refused { hints, .. } => hints.clone(),
-            Self::Other { .. } => Hints::one(
+            Self::Other { host: arc::NAME, .. } => Hints::one(
                 "nothing was handed over; assign the identity that you want to this host, and update its agent: older ones \
                  ignore which identity is asked for",
+            ),
+            Self::Other { .. } => Hints::one(
+                "nothing was handed over; name an identity that is assigned to this host, and its own tenant, or neither",
             ),
             Self::Nameless(..) => Hints::one("pass `--client-id` and `--tenant-id`"),
             Self::Challenge(challenge) => challenge.hints(),
@@ -572,8 +585,14 @@ impl Error {
                 "the server's certificate is not the one of IDENTITY_SERVER_THUMBPRINT, and nothing was sent to it: restart the \
                  service, so that it gets the cluster's new one",
             ),
+            Self::Http { source: source @ http::Error::Unsendable { .. }, .. } => {
+                source.hint().map_or_else(Hints::none, Hints::one)
+            }
             Self::Http { .. } => Hints::one("see whether the host's own endpoint is running"),
-            Self::Variable { .. } | Self::Unreadable { .. } | Self::Mask(_) => Hints::none(),
+            Self::Variable { .. } => {
+                Hints::one("the host sets this variable itself: see what this job has put in its place")
+            }
+            Self::Unreadable { .. } | Self::Mask(_) => Hints::none(),
         }
     }
 }

@@ -21,6 +21,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use uuid::Uuid;
+
 use crate::{
     assertion::{Assertion, Claims, Malformed},
     cli::{Source, SourceArgs},
@@ -645,7 +647,13 @@ impl Platform {
     /// tokens come from Entra, with Entra's own audience, which its federated credentials do not name.
     fn check(&self, assertion: &Assertion, audience: &Audience) -> Result<(), Error> {
         let place = match self {
-            Self::AzureDevOps(_) | Self::ManagedIdentity(_) => return Ok(()),
+            Self::AzureDevOps(_) => return Ok(()),
+            // Entra writes the exchange audience as its application's id into tokens of its own
+            Self::ManagedIdentity(_)
+                if assertion.claims.aud.iter().all(|aud| Uuid::try_parse(aud).is_ok()) =>
+            {
+                return Ok(());
+            }
             Self::GitLab(gitlab) => gitlab.variable.clone(),
             other => other.stored().map_or_else(|| other.describe(), Stored::place),
         };

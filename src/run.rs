@@ -223,14 +223,16 @@ async fn interruptible<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
+        let signals =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut quit)] = signals.map(signal) else {
             return work.await;
         };
         tokio::select! {
             biased;
+            _ = hangup.recv() => Err(Error::Interrupted(1)),
             _ = interrupt.recv() => Err(Error::Interrupted(2)),
+            _ = quit.recv() => Err(Error::Interrupted(3)),
             _ = terminate.recv() => Err(Error::Interrupted(15)),
             outcome = work => outcome,
         }

@@ -48,6 +48,9 @@ pub fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
             .map(|expiry| expiry.saturating_sub(clock::now()))
             .map(Duration::from_secs)
     });
+    if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
+        return Err(unreadable("its token has expired already; is this machine's clock right?"));
+    }
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
     Ok(Granted {
         secret,

@@ -181,7 +181,9 @@ impl Credentials {
                 });
             }
         };
-        let endpoint = Endpoint::of_host(&url).map_err(|invalid| Error::Variable { variable, invalid })?;
+        // AWS' own tools take https wherever it leads
+        let endpoint = url.parse::<Endpoint>().or_else(|_| Endpoint::of_host(&url));
+        let endpoint = endpoint.map_err(|invalid| Error::Variable { variable, invalid })?;
         let authorization = match env.get(names::CONTAINER_AUTHORIZATION_TOKEN_FILE) {
             Some(file) => Some(Authorization::File(file.to_owned())),
             None => env.secret(names::CONTAINER_AUTHORIZATION_TOKEN).map(Authorization::Value),

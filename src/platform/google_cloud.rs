@@ -19,8 +19,9 @@ use crate::{
 pub const NAME: &str = "Google Cloud's metadata server";
 /// Every token's issuer.
 pub const ISSUER: &str = "https://accounts.google.com";
-/// The server's address. Its name, `metadata.google.internal`, is another's to resolve.
+/// The server's address. Its names are another's to resolve.
 const ADDRESS: &str = "169.254.169.254";
+const NAMES: [&str; 2] = ["metadata.google.internal", "metadata"];
 
 /// A workload with a service account.
 #[derive(Debug)]
@@ -34,7 +35,9 @@ impl GoogleCloud {
     pub(super) fn detect(env: &Env) -> Result<Self, Error> {
         let variable = names::google_cloud::METADATA_HOST;
         let host = env.get(variable).map_or(ADDRESS, str::trim);
-        let host = if host.eq_ignore_ascii_case("metadata.google.internal") { ADDRESS } else { host };
+        let name = host.strip_suffix(":80").unwrap_or(host);
+        let is_name = |known: &&str| name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(known);
+        let host = if NAMES.iter().any(is_name) { ADDRESS } else { host };
         let base = Endpoint::of_host(&format!("http://{host}"))
             .map_err(|invalid| Error::Variable { variable, invalid })?;
         let endpoint = base.join("computeMetadata/v1/instance/service-accounts/default/identity");
@@ -107,7 +110,15 @@ mod tests {
                 .map(|found| found.endpoint.host())
         };
         assert_eq!(at("").unwrap(), "169.254.169.254");
-        assert_eq!(at("metadata.google.internal").unwrap(), "169.254.169.254");
+        for name in [
+            "metadata.google.internal",
+            "Metadata.Google.Internal.:80",
+            "metadata.google.internal:80",
+            "metadata",
+        ] {
+            assert_eq!(at(name).unwrap(), "169.254.169.254", "{name}");
+        }
+        assert_eq!(at("[fd20:ce::254]").unwrap(), "[fd20:ce::254]");
         assert_eq!(at("127.0.0.1:8080").unwrap(), "127.0.0.1:8080");
         for wrong in ["metadata.example.com", "10.0.0.1", "user@169.254.169.254", "a b"] {
             assert!(matches!(at(wrong), Err(Error::Variable { .. })), "{wrong}");

@@ -60,7 +60,7 @@ impl IdentityBinding {
             (None, None) => Certificates::System,
         };
         let stored = Stored::file(env, named)?;
-        let name = env.get(azure::KUBERNETES_SNI_NAME).map(ToOwned::to_owned);
+        let name = env.get(azure::KUBERNETES_SNI_NAME).map(|name| name.trim().to_owned());
         // an address would be connected to, and not only be the name of the proxy
         if name.as_ref().is_some_and(|name| !matches!(url::Host::parse(name), Ok(url::Host::Domain(_)))) {
             return Err(Error::Contradiction(format!("{}: it is no host name", azure::KUBERNETES_SNI_NAME)));

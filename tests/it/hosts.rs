@@ -551,9 +551,17 @@ fn no_endpoint_of_a_host_is_elsewhere() {
         ("imds", "AZURE_POD_IDENTITY_AUTHORITY_HOST", None),
         ("aws", "AWS_CONTAINER_CREDENTIALS_FULL_URI", None),
     ] {
-        for url in
-            ["https://attacker.example/x?code=hidden", "http://10.0.0.1/x", "ftp://127.0.0.1/", "127.0.0.1"]
-        {
+        for url in [
+            "https://attacker.example/x?code=hidden",
+            "http://10.0.0.1/x?code=hidden",
+            "http://[fd00::1]/",
+            "ftp://127.0.0.1/",
+            "127.0.0.1",
+        ] {
+            // AWS' own tools take https wherever it leads
+            if source == "aws" && url.starts_with("https:") {
+                continue;
+            }
             let mut job = Job::on(Host::Imds);
             job.set(variable, url);
             job.set("AWS_REGION", "eu-west-1");
@@ -570,36 +578,132 @@ fn no_endpoint_of_a_host_is_elsewhere() {
     }
 }
 
+/// What a host answers with a token and something beside it.
+fn granted(token: &str, beside: &str) -> Action {
+    Action::Status {
+        status: 200,
+        body: format!(r#"{{"access_token":"{token}",{beside}}}"#),
+        headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
+    }
+}
+
+/// A token that shows this.
+fn showing(claims: &serde_json::Value) -> String {
+    format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
 /// An answer around an opaque token that names another identity than the one asked for.
 #[test]
 fn a_token_of_another_identity_goes_nowhere() {
-    let answer = |name: &str, value: &str| Action::Status {
-        status: 200,
-        body: format!(
-            r#"{{"access_token":"opaque-token-of-another","expires_in":"3600","{name}":"{value}"}}"#
-        ),
-        headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
-    };
+    const TOKEN: &str = "opaque-token-of-another";
     let client = ["--client-id", world::IDENTITY];
     let object = ["--object-id", world::IDENTITY_OBJECT];
+    let resource_id = world::identity_resource("infra-prod");
+    let resource = ["--resource-id", resource_id.as_str()];
+    let other_resource = world::identity_resource("a-neighbour");
+    let braces = format!("{{{}}}", world::IDENTITY.to_uppercase());
+    let slash = format!("{}/", resource_id.to_uppercase());
     for (host, kind, chooses, name, value, code) in [
-        (Host::Imds, "imds", client, "client_id", world::NEIGHBOUR, Some(3)),
-        (Host::Imds, "imds", object, "object_id", world::NEIGHBOUR_OBJECT, Some(3)),
-        (Host::AppService, "app-service", client, "client_id", world::NEIGHBOUR, Some(3)),
-        (Host::AppService, "app-service", client, "client_id", world::IDENTITY, Some(0)),
-        (Host::Automation, "automation", client, "client_id", world::NEIGHBOUR, Some(3)),
-        (Host::AzureMl, "azure-ml", client, "client_id", world::NEIGHBOUR, Some(3)),
+        (Host::Imds, "imds", client, "client_id", world::NEIGHBOUR, 3),
+        (Host::Imds, "imds", object, "object_id", world::NEIGHBOUR_OBJECT, 3),
+        (Host::Imds, "imds", resource, "msi_res_id", other_resource.as_str(), 3),
+        (Host::AppService, "app-service", client, "client_id", world::NEIGHBOUR, 3),
+        (Host::Automation, "automation", client, "client_id", world::NEIGHBOUR, 3),
+        (Host::AzureMl, "azure-ml", client, "client_id", world::NEIGHBOUR, 3),
+        // what is no id is not repeated
+        (Host::Imds, "imds", client, "client_id", TOKEN, 3),
+        // the same in another form
+        (Host::AppService, "app-service", client, "client_id", world::IDENTITY, 0),
+        (Host::AppService, "app-service", client, "client_id", braces.as_str(), 0),
+        (Host::Imds, "imds", resource, "msi_res_id", slash.as_str(), 0),
         // it says nothing of whose it is, which only Arc must
-        (Host::Imds, "imds", client, "token_type", "Bearer", Some(0)),
+        (Host::Imds, "imds", client, "client_id", "", 0),
+        (Host::Imds, "imds", client, "token_type", "Bearer", 0),
     ] {
         let job = Job::on(host);
-        job.fault(kind, 0, answer(name, value));
-        let outcome = job.run(&[&["token", "--tenant-id", world::TENANT], &chooses[..]].concat());
-        assert_eq!(outcome.code, code, "{host:?} {name}: {}", outcome.stderr);
-        if code == Some(3) {
-            assert!(outcome.stdout.is_empty() && outcome.stderr.contains(value), "{}", outcome.stderr);
+        job.fault(kind, 0, granted(TOKEN, &format!(r#""expires_in":"3600","{name}":"{value}""#)));
+        let more = ["--tenant-id", world::TENANT];
+        // a token that does not say whose it is needs the name
+        let more = if chooses == resource && code == 0 { &[][..] } else { &more[..] };
+        let outcome = job.run(&[&["token"], &chooses[..], more].concat());
+        let nameless = chooses == resource && code == 0;
+        assert_eq!(
+            outcome.code,
+            Some(if nameless { 3 } else { code }),
+            "{host:?} {value}: {}",
+            outcome.stderr
+        );
+        assert_eq!(nameless, outcome.stderr.contains("does not say which client"), "{}", outcome.stderr);
+        if code == 3 {
+            let shown = if value == TOKEN { "something that is no id" } else { value };
+            assert!(outcome.stdout.is_empty() && outcome.stderr.contains(shown), "{}", outcome.stderr);
+            assert!(!outcome.stderr.contains(TOKEN), "{}", outcome.stderr);
         }
     }
+}
+
+/// Nor does one of another tenant, one of two identities, one for somebody else, or one that has expired.
+#[test]
+fn a_token_that_cannot_be_meant_goes_nowhere() {
+    let refused = |job: &Job, arguments: &[&str], code: i32, said: &str| {
+        let outcome = job.run(arguments);
+        assert_eq!(outcome.code, Some(code), "{}", job.show(&outcome));
+        assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+        assert!(job.left_in_temp().is_empty() && !outcome.stdout.contains("ARM_"), "{}", job.show(&outcome));
+    };
+    let mut job = Job::on(Host::AppService);
+    refused(&job, &["login", "--tenant-id", world::OTHER_TENANT], 3, "of another tenant: asked for");
+    job.set("AZURE_TENANT_ID", world::OTHER_TENANT);
+    refused(&job, &["exec", "--", "true"], 3, "of another tenant: asked for");
+    job.set("AZURE_TENANT_ID", "contoso.onmicrosoft.com");
+    ok(&job, &["token"]);
+    job.unset("AZURE_TENANT_ID");
+    let neighbour = showing(&serde_json::json!({"appid": world::NEIGHBOUR, "tid": world::TENANT}));
+    job.fault("app-service", 1, granted(&neighbour, r#""expires_in":"3600""#));
+    let two = ["login", "--scope", "https://management.azure.com", "--scope", "https://vault.azure.net"];
+    refused(&job, &two, 3, "its tokens are of bcbcbcbc-bcbc-4bcb-8bcb-bcbcbcbcbcbc and of");
+    for expiry in [r#""expires_in":"0""#, r#""expires_on":"1""#] {
+        job.fault("app-service", 0, granted("opaque", expiry));
+        refused(&job, &["login", "--timeout", "2"], 5, "its token has expired already");
+    }
+    // the token for the app registration is one for the exchange
+    let job = Job::on(Host::AppService);
+    let claims = serde_json::json!({"iss": "https://sts.example.com", "sub": "x", "aud": "https://vault.azure.net", "exp": 9_999_999_999_u64});
+    job.fault("app-service", 0, granted(&showing(&claims), r#""expires_in":"3600""#));
+    let via = [
+        "token",
+        "--client-id",
+        world::APPLICATION,
+        "--tenant-id",
+        world::TENANT,
+        "--via",
+        "managed-identity",
+    ];
+    refused(&job, &via, 3, "https://vault.azure.net");
+    assert!(asked(&job, "entra.token").is_empty());
+}
+
+/// A credential that no header can hold is no fault of the network's.
+#[test]
+fn a_credential_that_cannot_be_sent_is_said_at_once() {
+    for (host, variable) in [(Host::AppService, "IDENTITY_HEADER"), (Host::AzureMl, "MSI_SECRET")] {
+        let mut job = Job::on(host);
+        job.set(variable, "the-hosts\nown-secret");
+        let outcome = job.run(&["token"]);
+        assert_eq!(outcome.code, Some(2), "{}", job.show(&outcome));
+        assert!(
+            outcome.stderr.contains("no HTTP header can hold") && !outcome.stderr.contains("trying again")
+        );
+        assert!(
+            outcome.stderr.contains("line break") && !outcome.stderr.contains("own-secret"),
+            "{}",
+            outcome.stderr
+        );
+    }
+    let mut job = Job::new(Platform::Github);
+    job.set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "a\nb");
+    let outcome = job.run(&["token"]);
+    assert_eq!(outcome.code, Some(2), "{}", job.show(&outcome));
 }
 
 #[test]

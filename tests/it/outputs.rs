@@ -151,19 +151,24 @@ fn a_warning_for_what_will_hurt_later() {
 #[cfg(unix)]
 #[test]
 fn a_signal_leaves_nothing() {
-    let job = Job::new(Platform::Gitlab);
-    job.fault("entra.token", 0, azfed_emulator::Action::Delay { ms: 30_000 });
-    let child = job.command(&["login"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while job.emulator.requests().is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+    for (signal, code) in [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)] {
+        let job = Job::new(Platform::Gitlab);
+        job.fault("entra.token", 0, azfed_emulator::Action::Delay { ms: 30_000 });
+        let child = job.command(&["login"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while job.emulator.requests().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let killed = std::process::Command::new("kill")
+            .args(["-s", signal])
+            .arg(child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        let outcome = Outcome::of(&child.wait_with_output().unwrap());
+        assert_eq!(outcome.code, Some(code), "{}", job.show(&outcome));
+        assert_eq!(outcome.stdout, format!("(exit {code})\n"));
+        assert!(job.left_in_temp().is_empty());
     }
-    let killed =
-        std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
-    assert!(killed.success());
-    let outcome = Outcome::of(&child.wait_with_output().unwrap());
-    assert_eq!(outcome.code, Some(143), "{}", job.show(&outcome));
-    assert_eq!(outcome.stdout, "(exit 143)\n");
-    assert!(job.left_in_temp().is_empty());
 }
 
 /// GitHub's runner finds a command at the start of a line only, and others write to the same stream.
