@@ -44,6 +44,9 @@ For example:
   azfed exec -- terraform apply
   azfed exec -- sh -c 'az group list && ./deploy.sh'";
 
+const LOGOUT: &str = "\
+On GitHub, GitLab and Azure DevOps it finds each login of the job. Elsewhere it is the one that AZFED_LOGIN_DIR names.";
+
 const DOCTOR: &str = "\
 Run it in the job whose login fails, with the login's flags for identity, cloud, OIDC token and clients. Those for resources,
 long jobs and the form of the hand-over are the login's alone.";
@@ -87,6 +90,7 @@ pub enum Command {
     /// Print the platform's OIDC token (the assertion), alone, on stdout
     Assertion(Late<AssertionArgs>),
     /// Remove what this job's logins made, and only that
+    #[command(after_help = LOGOUT)]
     Logout,
     /// Go through the login step by step, and say of each step: fine, or what is wrong and what to do
     #[command(after_help = DOCTOR)]
