@@ -31,7 +31,8 @@ use crate::{
 const AT_FIRST: &str = "\
 Before the job runs:  azfed trust github --repo OWNER/NAME --environment NAME   (other CIs: azfed trust --help)
 In the job:           azfed login, or for one command: azfed exec -- COMMAND
-When that fails:      azfed doctor, with the same flags, in the same job";
+On a VM, Arc server…: the same, as the host's managed identity; nothing comes before
+When that fails:      azfed doctor, with the same identity and source, in the same job";
 
 const LOGIN: &str = "\
 On GitHub and Azure DevOps later steps have the login. In a shell, as on GitLab, the rest of it has:
@@ -43,7 +44,16 @@ For example:
   azfed exec -- terraform apply
   azfed exec -- sh -c 'az group list && ./deploy.sh'";
 
-const DOCTOR: &str = "Run it in the job whose login fails, with the flags that the login has.";
+const LOGOUT: &str = "\
+On GitHub, GitLab and Azure DevOps it finds each login of the job. Elsewhere it is the one that AZFED_LOGIN_DIR names.";
+
+const DOCTOR: &str = "\
+Run it in the job whose login fails, with the login's flags for identity, cloud, OIDC token and clients. Those for resources,
+long jobs and the form of the hand-over are the login's alone.";
+
+const TRUST: &str = "\
+Jenkins, and any other that has an OIDC token: in the job, `azfed trust here --assertion-env NAME`.
+A managed identity of the host that a job runs on needs no credential.";
 
 /// Logs a CI job in to Azure without a secret.
 ///
@@ -80,12 +90,13 @@ pub enum Command {
     /// Print the platform's OIDC token (the assertion), alone, on stdout
     Assertion(Late<AssertionArgs>),
     /// Remove what this job's logins made, and only that
+    #[command(after_help = LOGOUT)]
     Logout,
     /// Go through the login step by step, and say of each step: fine, or what is wrong and what to do
     #[command(after_help = DOCTOR)]
     Doctor(Late<DoctorArgs>),
     /// Print the federated identity credential that a job needs, before it runs; or compare with those there are
-    #[command(subcommand)]
+    #[command(subcommand, after_help = TRUST)]
     Trust(Late<TrustCommand>),
     /// What `exec` starts: becomes the command, which ends when `exec` has gone
     #[command(hide = true)]
@@ -661,7 +672,7 @@ pub struct CloudArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "OIDC token")]
 pub struct SourceArgs {
-    /// Where the OIDC token comes from
+    /// Where the OIDC token comes from, or which host's managed identity to be
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub source: Source,
 
@@ -699,7 +710,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "RESOURCE-ID", requires = "via", conflicts_with_all = ["via_client_id", "via_object_id"])]
     pub via_resource_id: Option<ResourceId>,
 
-    /// Tenant of the managed identity in between, where the app registration is in another one
+    /// Tenant of the managed identity in between, where `--tenant-id` is another one
     #[arg(long, value_name = "GUID", requires = "via")]
     pub via_tenant_id: Option<TenantId>,
 
