@@ -267,6 +267,8 @@ pub enum TrustCommand {
     Bitbucket(NoTrust),
     /// Says why no credential for a job of Gitea Actions can be made ahead, and the way out
     Gitea(NoTrust),
+    /// Says how to see the credential of a Jenkins job
+    Jenkins(NoTrust),
     /// For the job that this runs in, from its OIDC token
     Here(HereTrust),
     /// Say which credential of a list matches a job, or how the nearest one differs; exit code 4 where none matches

@@ -102,6 +102,14 @@ pub enum Error {
         /// The variable.
         missing: &'static str,
     },
+    /// The endpoints of another azfed have gone.
+    #[error("the endpoints of an azfed login are not there any more: {host}: {reason}")]
+    Ended {
+        /// Host and port.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
     /// A variable has a value that cannot be.
     #[error("{variable}: {invalid}")]
     Variable {
@@ -226,7 +234,7 @@ impl Selector {
     /// Which one, in words.
     pub fn words(&self) -> String {
         match self {
-            Self::Own => "the system-assigned one, else the only user-assigned one".to_owned(),
+            Self::Own => "the one that the host gives where none is named".to_owned(),
             Self::Client(id) => format!("the one with client id {id}"),
             Self::Object(id) => format!("the one with object id {id}"),
             Self::Resource(id) => id.to_string(),
@@ -474,7 +482,7 @@ impl ManagedIdentity {
                     imds.absent(format!("what answers at {} is not Azure's", question.endpoint.host()))
                 );
             }
-            _ => answer::read(&self.host, &answer)?,
+            _ => answer::read(&self.host, self.selector != Selector::Own, &answer)?,
         };
         ui.mask(&[&granted.secret]).map_err(Error::Mask)?;
         let other = |what| Error::Other { host: name, what };
@@ -509,6 +517,11 @@ impl ManagedIdentity {
             (Host::Imds(imds), http::Error::Unreachable { host, reason }) => {
                 imds.absent(format!("{host}: {reason}"))
             }
+            (Host::AppService(app_service), http::Error::Unreachable { host, reason })
+                if app_service.is_ours() =>
+            {
+                Error::Ended { host, reason }
+            }
             // a name or a page of somebody else's, as in a hotel's network
             (Host::Imds(imds), http::Error::Redirected { host, .. }) => {
                 imds.absent(format!("what answers at {host} is not Azure's"))
@@ -538,7 +551,7 @@ impl Error {
     /// The exit code: who has to act.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Variable { .. } | Self::Selector { .. } => 2,
+            Self::Variable { .. } | Self::Selector { .. } | Self::Ended { .. } => 2,
             Self::Http { source: http::Error::Unsendable { .. }, .. } => 2,
             Self::Mask(_) => 1,
             _ if self.again() != Again::Never => 5,
@@ -562,7 +575,7 @@ impl Error {
             ),
             Self::Absent { .. } => Hints::one(
                 "Azure VMs, scale sets and container instances have one; in a container, its network must reach \
-                 169.254.169.254; elsewhere leave `--source` away",
+                 169.254.169.254; elsewhere leave `--source` and AZURE_POD_IDENTITY_AUTHORITY_HOST away",
             ),
             Self::NotHere { .. } => {
                 Hints::one("leave `--source` away, or say what this host is: see `azfed login --help`")
@@ -572,6 +585,10 @@ impl Error {
             ),
             Self::Selector { .. } => Hints::one("leave the flag away"),
             Self::Refused { hints, .. } => hints.clone(),
+            Self::Ended { .. } => Hints::one(
+                "that login has ended, and this shell has its variables yet: begin a new one, or \
+                 `unset IDENTITY_ENDPOINT IDENTITY_HEADER MSI_ENDPOINT MSI_SECRET AZFED_ENDPOINT`",
+            ),
             Self::Other { host: arc::NAME, .. } => Hints::one(
                 "nothing was handed over; assign the identity that you want to this host, and update its agent: older ones \
                  ignore which identity is asked for",

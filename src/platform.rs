@@ -17,7 +17,7 @@ pub mod spacelift;
 pub mod stored;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -26,11 +26,12 @@ use uuid::Uuid;
 use crate::{
     assertion::{Assertion, Claims, Malformed},
     cli::{Source, SourceArgs},
+    cloud::Cloud,
     config::OfHost,
     env::{Env, names},
     error::Hints,
     http::{self, Http},
-    identifiers::{Audience, Endpoint, Invalid},
+    identifiers::{Audience, Authority, Endpoint, Invalid},
     managed_identity::{self, Again, Host, ManagedIdentity},
     secret::Secret,
     text,
@@ -120,6 +121,11 @@ pub enum Error {
         "no release of Gitea gives a job an OIDC token yet, so that nobody knows what its subjects will be (go-gitea/gitea#33681)"
     )]
     Gitea,
+    /// Jenkins: whoever runs it says what its subjects are.
+    #[error(
+        "the subject of a Jenkins job is what its administrator has configured, so that azfed cannot make it up"
+    )]
+    Jenkins,
     /// A platform's own program.
     #[error("`{words}` gave no OIDC token: {reason}")]
     Program {
@@ -307,6 +313,9 @@ impl Error {
             }
             Self::Bitbucket => bitbucket::hints(),
             Self::Gitea => github::of_gitea(),
+            Self::Jenkins => {
+                Hints::one("in the job, `azfed trust here --assertion-env NAME` prints its credential: docs/platforms.md")
+            }
             Self::GitHubNotGranted { contract, pull_request, .. } => {
                 github::not_granted(*contract, *pull_request)
             }
@@ -329,9 +338,16 @@ impl Error {
             {
                 Self::AzureDevOpsNotMapped { why: "" }.hints()
             }
+            Self::VariableUnset(name) if name == names::azure::FEDERATED_TOKEN_FILE => Hints::one(format!(
+                "a pod with a projected OIDC token has `{name}`; elsewhere name the file with `--assertion-file PATH`"
+            )),
             Self::VariableUnset(name) => {
                 Hints::one(format!("set `{name}` in this job, or name another with `--assertion-env`"))
             }
+            Self::File { path, .. } if is_in_login(path) => Hints::one(
+                "that is a file of an azfed login which has ended: begin a new shell, or unset AZURE_FEDERATED_TOKEN_FILE and \
+                 the other variables of that login",
+            ),
             Self::File { .. } => Hints::one(
                 "name the file that holds the OIDC token with `--assertion-file` or AZURE_FEDERATED_TOKEN_FILE",
             ),
@@ -351,6 +367,12 @@ impl Error {
             }
         }
     }
+}
+
+/// Whether a file is, or was, in the directory of a login.
+fn is_in_login(file: &Path) -> bool {
+    let directory = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
+    directory.is_some_and(|name| name.starts_with(crate::state::PREFIX))
 }
 
 fn refused(issuer: &str, status: u16, message: &str) -> Hints {
@@ -649,8 +671,9 @@ impl Platform {
         let place = match self {
             Self::AzureDevOps(_) => return Ok(()),
             // Entra writes the exchange audience as its application's id into tokens of its own
-            Self::ManagedIdentity(_)
-                if assertion.claims.aud.iter().all(|aud| Uuid::try_parse(aud).is_ok()) =>
+            Self::ManagedIdentity(_) | Self::Stored(_)
+                if (matches!(self, Self::ManagedIdentity(_)) || is_entras(&assertion.claims))
+                    && assertion.claims.aud.iter().all(|aud| Uuid::try_parse(aud).is_ok()) =>
             {
                 return Ok(());
             }
@@ -672,6 +695,13 @@ impl Platform {
         }
         Ok(())
     }
+}
+
+/// Whether Entra is the issuer of a token.
+fn is_entras(claims: &Claims) -> bool {
+    let issuer = claims.iss.parse::<Endpoint>().ok();
+    let authority = issuer.and_then(|issuer| issuer.url().host_str()?.parse::<Authority>().ok());
+    authority.is_some_and(|authority| Cloud::of_authority(&authority).is_some())
 }
 
 impl Platform {
@@ -722,6 +752,15 @@ pub fn begins_with_host(env: &Env, args: &SourceArgs) -> bool {
     source(env, args).is_ok_and(Source::is_host)
 }
 
+/// Whether what `AZURE_FEDERATED_TOKEN_FILE` names was put there by a login of azfed's: behind an identity in between, it is
+/// that identity's, and no beginning for another login.
+fn is_of_login(env: &Env) -> bool {
+    let file = env.get(names::azure::FEDERATED_TOKEN_FILE).map(Path::new);
+    file.and_then(Path::parent).is_some_and(|directory| {
+        env.get(names::azfed::LOGIN_DIR).is_some_and(|login| Path::new(login) == directory)
+    })
+}
+
 /// Which source is meant; `Auto` where nothing but the instance metadata service is left.
 fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
     let contradiction = |text: &str| Err(Error::Contradiction(text.to_owned()));
@@ -752,7 +791,12 @@ fn source(env: &Env, args: &SourceArgs) -> Result<Source, Error> {
         ([(_, Some(Source::Gitlab), _)], Some(_)) => Ok(Source::Gitlab),
         ([] | [_], Some(_)) => Ok(Source::Env),
         // a runner of one's own in a cluster
-        ([] | [(_, None, _)], None) if env.is_set(names::azure::FEDERATED_TOKEN_FILE) => Ok(Source::File),
+        ([] | [(_, None, _)], None)
+            if env.is_set(names::azure::FEDERATED_TOKEN_FILE)
+                && !(args.via.is_some() && is_of_login(env)) =>
+        {
+            Ok(Source::File)
+        }
         ([], None) => Ok(Source::Auto),
         ([(_, Some(only), _)], None) => Ok(*only),
         ([(_, None, _)], None) => Err(Error::Bitbucket),

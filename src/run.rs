@@ -16,7 +16,7 @@ use crate::{
     assertion::{Assertion, Claims},
     cli::{
         ApplyTrust, Args, AssertionArgs, CheckTrust, CloudArgs, Command, Consumer, DoctorArgs, ExecArgs,
-        IdentityArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
+        Form, IdentityArgs, KeepArgs, LoginArgs, Output, SourceArgs, TokenArgs, TokenFormat, TrustCommand,
         TrustOptions,
     },
     cloud::{Cloud, CloudName},
@@ -621,6 +621,7 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
         TrustCommand::Aws(described) => (Trust::aws(described)?, described.options.form),
         TrustCommand::Bitbucket(_) => return Err(platform::Error::Bitbucket.into()),
         TrustCommand::Gitea(_) => return Err(platform::Error::Gitea.into()),
+        TrustCommand::Jenkins(_) => return Err(platform::Error::Jenkins.into()),
         TrustCommand::Here(here) => {
             let cloud = CloudArgs {
                 cloud: here.options.cloud,
@@ -629,7 +630,12 @@ async fn trust(command: &TrustCommand, env: &Env, ui: &Rc<Ui>) -> Result<u8, Err
             };
             let (claims, audience) = claims_of_this_job(&cloud, &here.source, env, ui).await?;
             let options = TrustOptions { audience: Some(audience), ..here.options.clone() };
-            (Trust::of_claims(&claims.iss, &claims.sub, &options)?, options.form)
+            // only an app registration can trust a host's identity
+            let form = match options.form {
+                Form::Az if platform::begins_with_host(env, &here.source) => Form::AzApp,
+                form => form,
+            };
+            (Trust::of_claims(&claims.iss, &claims.sub, &options)?, form)
         }
         TrustCommand::Check(check) => return check_trust(check, env, ui).await,
         TrustCommand::Apply(wanted) => return apply_trust(wanted, env, ui).await,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How the directories' names begin.
-const PREFIX: &str = "azfed-";
+pub const PREFIX: &str = "azfed-";
 /// The file that tells `logout` whose a directory is. It holds no secret.
 const MANIFEST: &str = "login.json";
 /// The background process' own directory, in the login's.

@@ -1011,7 +1011,7 @@ fn credential_name(wanted: &str) -> String {
 /// A name for the credential of a job that is known by its claims alone. Azure overwrites a credential of the same name:
 /// so it is another one for another job, whatever the last part of its subject is (RFC 9562, version 5).
 pub fn name_of(issuer: &str, subject: &str) -> String {
-    let last = subject.rsplit([':', '/']).next().unwrap_or_default();
+    let last = subject.rsplit([':', '/']).find(|part| !part.is_empty()).unwrap_or_default();
     let id = text::name_based_uuid(&format!("{issuer} {subject}")).simple().to_string();
     format!("{:.110}-{:.8}", credential_name(&format!("azfed-{last}")), id)
 }

@@ -224,7 +224,7 @@ pub struct AwsTrust {
     pub options: TrustOptions,
 }
 
-/// `azfed trust bitbucket` and `azfed trust gitea`, which say why there is nothing to print
+/// `azfed trust bitbucket`, `gitea` and `jenkins`, which say why there is nothing to print
 #[derive(Debug, clap::Args)]
 pub struct NoTrust {
     /// Whatever there is to say about the job

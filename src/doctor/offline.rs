@@ -321,7 +321,7 @@ pub(super) fn identity(
                 ("tenant", tenant.unwrap_or_else(|| "as the host's token says".to_owned())),
                 ("subscription", subscription.unwrap_or_else(|| NO_SUBSCRIPTION.to_owned())),
             ];
-            return Step::ok(id, "one that the host has").with_table(&rows);
+            return Step::ok(id, "a managed identity of this host; `exchange` asks for it").with_table(&rows);
         }
         Err(Some(Error::Platform(_))) => {
             return Step::skipped(id, "not chosen: there is no OIDC token that `--identity-map` could go by");

@@ -22,8 +22,8 @@ pub struct Granted {
     pub resource_id: Option<String>,
 }
 
-/// Reads an answer.
-pub fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
+/// Reads an answer. `named` is whether the request said which identity.
+pub fn read(host: &Host, named: bool, answer: &Answer) -> Result<Granted, Error> {
     let mut body: Map<String, Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
     let unreadable = |reason| Error::Unreadable { host: host.name(), status: answer.status, reason };
     if answer.status != 200 {
@@ -31,7 +31,7 @@ pub fn read(host: &Host, answer: &Answer) -> Result<Granted, Error> {
         return Err(Error::Refused {
             host: host.name(),
             status: answer.status,
-            hints: hints(host, answer.status, &message),
+            hints: hints(host, named, answer.status, &message),
             message,
             retry_after: answer.retry_after,
         });
@@ -113,7 +113,7 @@ fn message(body: &Map<String, Value>) -> String {
 }
 
 /// The next steps after a refusal.
-fn hints(host: &Host, status: u16, message: &str) -> Hints {
+fn hints(host: &Host, named: bool, status: u16, message: &str) -> Hints {
     let several = message.to_ascii_lowercase().contains("multiple user assigned identities");
     if several {
         return Hints::with_lines(
@@ -127,7 +127,10 @@ fn hints(host: &Host, status: u16, message: &str) -> Hints {
         return Hints::none();
     }
     let assigned = "see that the identity is assigned to this host, and that its id is right";
-    let never_by_itself = "a user-assigned identity is never chosen by itself here: pass `--client-id`";
+    let or_named = |hints: Hints| {
+        let by_itself = "a user-assigned identity is never chosen by itself here: pass `--client-id`";
+        if named { hints } else { hints.and(by_itself) }
+    };
     match host {
         Host::AppService(app_service) if app_service.is_ours() => Hints::one(
             "this is the endpoint of another azfed, around this one, which is logged in as one identity: log in as another with \
@@ -137,13 +140,12 @@ fn hints(host: &Host, status: u16, message: &str) -> Hints {
             "{assigned}: `az vm identity assign --name <vm> --resource-group <group> --identities <identity>`"
         )),
         Host::AppService(app_service) if app_service.is_automation() => {
-            Hints::one(format!("{assigned}: the Automation account's page Identity in the portal")).and(never_by_itself)
+            or_named(Hints::one(format!("{assigned}: the Automation account's page Identity in the portal")))
         }
-        Host::AppService(_) => Hints::one(format!(
+        Host::AppService(_) => or_named(Hints::one(format!(
             "{assigned}: `az webapp identity assign`, `az functionapp identity assign` or `az containerapp identity assign`"
-        ))
-        .and(never_by_itself),
-        Host::Arc(_) if message.to_ascii_lowercase().contains("identity not found") => Hints::one(
+        ))),
+        Host::Arc(_) if named && message.to_ascii_lowercase().contains("identity not found") => Hints::one(
             "an id stands for a user-assigned identity here: leave `--client-id` and AZURE_CLIENT_ID away for the server's own, \
              else see that the identity is assigned to this server",
         ),

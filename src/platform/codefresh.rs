@@ -50,7 +50,11 @@ impl Codefresh {
             Some(token) => Ok(Self::Ready(Stored::Variable(name.to_owned(), token))),
             None => Err(Error::NotGranted {
                 issuer: NAME,
-                missing: format!("{variable} and {name} are not set"),
+                missing: if env.is_set(variable) {
+                    format!("{} is not set, which goes with {variable}", names::codefresh::OIDC_REQUEST_TOKEN)
+                } else {
+                    format!("{variable} and {name} are not set")
+                },
                 hints: obtain(audience),
             }),
         }

@@ -75,6 +75,14 @@ class AppService(Host):
     host = "app-service"
 
 
+class Functions(AppService):
+    """The same endpoint in a worker of Functions, which has marks of its own."""
+
+    def __init__(self, *arguments, **job):
+        super().__init__(*arguments, **job)
+        self.platform_environment.update(FUNCTIONS_WORKER_RUNTIME="python", FUNCTIONS_EXTENSION_VERSION="~4", WEBSITE_SITE_NAME="contoso")
+
+
 class ContainerApp(Host):
     host = "container-apps"
 
@@ -174,7 +182,7 @@ class AppRegistration(VirtualMachine):
     chooses = ("--client-id", APPLICATION, "--tenant-id", TENANT, "--via", "managed-identity", "--via-client-id", IDENTITY)
 
 
-HOSTS = (VirtualMachine, VirtualMachineAsItself, AppService, AppServiceAsItself, ContainerApp, Automation, Arc, ArcAsItself,
+HOSTS = (VirtualMachine, VirtualMachineAsItself, AppService, AppServiceAsItself, Functions, ContainerApp, Automation, Arc, ArcAsItself,
          ServiceFabric, MachineLearning, CloudShell, BoundPod, AppRegistration)
 # those whose later steps ask the host; the others' ask the process that the login leaves behind
 ASKED_BY_ALL = (VirtualMachine, VirtualMachineAsItself)

@@ -683,6 +683,49 @@ fn a_token_that_cannot_be_meant_goes_nowhere() {
     assert!(asked(&job, "entra.token").is_empty());
 }
 
+/// What a login has left in a shell leads no later azfed astray.
+#[test]
+fn a_shell_that_was_logged_in_before() {
+    let who = ["--client-id", world::APPLICATION, "--tenant-id", world::TENANT];
+    let via = ["--via", "managed-identity", "--via-client-id", world::IDENTITY];
+    let mut job = Job::on(Host::Imds);
+    job.unset("AZURE_POD_IDENTITY_AUTHORITY_HOST");
+    job.environment.extend(job.emulator.host_env(Host::AppService));
+    let first = ok(&job, &[&["login"], &who[..], &via].concat());
+    job.environment.extend(exported(&first));
+    // the host goes on to be the beginning
+    ok(&job, &[&["login"], &who[..], &via].concat());
+    ok(&job, &["exec", "--", "true"]);
+    ok(&job, &["token"]);
+    let doctor =
+        job.run(&[&["doctor"], &who[..], &via, &["--resource-manager", &job.emulator.http_url()]].concat());
+    assert_eq!(doctor.code, Some(0), "{}", job.show(&doctor));
+    // and what has ended is said to have
+    ok(&job, &["logout"]);
+    let outcome = job.run(&["token"]);
+    assert_eq!(outcome.code, Some(2), "{}", job.show(&outcome));
+    assert!(outcome.stderr.contains("an azfed login which has ended"), "{}", outcome.stderr);
+    let mut job = Job::on(Host::CloudShell);
+    let served = ok(&job, &["login"]);
+    job.environment.extend(exported(&served));
+    ok(&job, &["token"]);
+    ok(&job, &["logout"]);
+    let outcome = job.run(&["token"]);
+    assert_eq!(outcome.code, Some(2), "{}", job.show(&outcome));
+    assert!(outcome.stderr.contains("unset IDENTITY_ENDPOINT") && !outcome.stderr.contains("trying again"));
+}
+
+/// Only an app registration can trust a host's identity.
+#[test]
+fn the_credential_for_a_hosts_identity_is_an_app_registrations() {
+    let job = Job::on(Host::AppService);
+    let printed = ok(&job, &["trust", "here"]).stdout;
+    assert!(printed.contains("az ad app federated-credential create"), "{printed}");
+    assert!(!printed.contains("az identity federated-credential"), "{printed}");
+    let printed = ok(&job, &["trust", "here", "--as", "json"]).stdout;
+    assert!(printed.contains(world::SYSTEM_IDENTITY_OBJECT), "{printed}");
+}
+
 /// A credential that no header can hold is no fault of the network's.
 #[test]
 fn a_credential_that_cannot_be_sent_is_said_at_once() {

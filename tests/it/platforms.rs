@@ -622,7 +622,7 @@ fn trust_by_a_description() {
 #[test]
 fn trust_refuses_what_cannot_be() {
     let job = Job::of(Workload::Jenkins, &JobOverrides::default());
-    let cases: [(&[&str], u8, &str); 12] = [
+    let cases: [(&[&str], u8, &str); 13] = [
         (&["buildkite"], 2, "say whose jobs"),
         (&["buildkite", "--pipeline-id", "infra"], 2, "is not a GUID"),
         (
@@ -647,6 +647,7 @@ fn trust_refuses_what_cannot_be() {
         (&["forgejo", "--server", "http://x", "--repo", "a/b", "--branch", "c"], 2, "is no https URL"),
         (&["bitbucket", "--workspace", "contoso"], 3, "another in each run"),
         (&["gitea", "--repo", "contoso/infra"], 3, "azfed trust forgejo"),
+        (&["jenkins"], 3, "azfed trust here --assertion-env NAME"),
     ];
     for (described, code, said) in cases {
         let outcome = job.run(&[&["trust"], described].concat());
