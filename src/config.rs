@@ -420,6 +420,19 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Nothing where a host's token shows this identity, or does not show whose it is.
+    pub fn shows(&self, host: &'static str, token: &AccessToken) -> Result<(), managed_identity::Error> {
+        let (client, tenant) = (token.client.as_ref(), token.tenant.as_ref());
+        let is_guid = Uuid::try_parse(self.tenant.as_str()).is_ok();
+        let client = managed_identity::another(self.client.as_str(), client.map(ClientId::as_str));
+        let tenant = managed_identity::another(self.tenant.as_str(), tenant.map(TenantId::as_str))
+            .filter(|_| is_guid)
+            .map(|what| format!("of another tenant: {what}"));
+        client.or(tenant).map_or(Ok(()), |what| Err(managed_identity::Error::Other { host, what }))
+    }
+}
+
 impl Wanted {
     /// Flags, else variables. Where the login begins with the host, and does not go on to an app registration, nothing
     /// needs to be named.

@@ -297,7 +297,12 @@ impl Exchange {
         scope: &Scope,
     ) -> Result<(AccessToken, Option<Assertion>), Error> {
         match (self.of_host(), &self.entra, first) {
-            (Some(of_host), _, _) => Ok((self.host_token(of_host, scope).await?, None)),
+            (Some(of_host), _, _) => {
+                let token = self.host_token(of_host, scope).await?;
+                // a long command sees the host's identities change
+                identity.shows(of_host.host.name(), &token).map_err(platform::Error::from)?;
+                Ok((token, None))
+            }
             (None, Some(hop), Some(first)) => self.exchanged(hop, identity, first, scope).await,
             _ => Err(nobody()),
         }

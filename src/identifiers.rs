@@ -378,7 +378,17 @@ impl Endpoint {
     /// Whether no router passes it on, and no proxy is asked: loopback, a link-local address, or one of those that a
     /// cloud's hosts answer themselves.
     pub fn is_local(&self) -> bool {
-        is_loopback(&self.0) || is_link_local(&self.0) || is_hosts_own(&self.0)
+        is_loopback(&self.0) || is_link_local(&self.0) || is_cloud_hosts(&self.0)
+    }
+
+    /// The same, or one of the addresses in version 6 that AWS and Google Cloud have for their hosts' services.
+    pub fn of_cloud_host(value: &str) -> Result<Self, Invalid> {
+        Self::of_host(value).or_else(|invalid| match Url::parse(value.trim()) {
+            Ok(url) if url.scheme() == "http" && url.username().is_empty() && is_cloud_hosts(&url) => {
+                Ok(Self(url))
+            }
+            _ => Err(invalid),
+        })
     }
 
     /// An endpoint of the host that this runs on: a loopback or link-local address. App Service and Container Instances
@@ -394,7 +404,8 @@ impl Endpoint {
             Err(invalid) => return Err(invalid),
         };
         let endpoint = Self(url);
-        if endpoint.is_local() { Ok(endpoint) } else { Err(Invalid::NotOnHost(endpoint.origin())) }
+        let is_on_host = is_loopback(&endpoint.0) || is_link_local(&endpoint.0);
+        if is_on_host { Ok(endpoint) } else { Err(Invalid::NotOnHost(endpoint.origin())) }
     }
 
     /// Scheme and host, which may be shown.
@@ -461,6 +472,11 @@ impl FromStr for Endpoint {
 
     fn from_str(value: &str) -> Result<Self, Invalid> {
         let value = reject_macro(value)?;
+        // what is no URL may have a password in front of its `@` in any form
+        let shown = |value: &str| match value.rsplit_once('@') {
+            Some((_, host)) => shown(&format!("…@{host}")),
+            None => shown(value),
+        };
         let url = Url::parse(value).map_err(|_| Invalid::NotAUrl(shown(value)))?;
         // the longest name and the longest label (RFC 1035, 2.3.4): no token is a host's name
         let is_name = |name: &str| name.len() <= 253 && name.split('.').all(|label| label.len() <= 63);
@@ -499,7 +515,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// EKS Pod Identity's address and Google Cloud's metadata server, where the network has no version 4 (AWS SDKs and Tools
 /// Reference Guide, "Container credential provider"; Google Cloud documentation, "About VM metadata").
-fn is_hosts_own(url: &Url) -> bool {
+fn is_cloud_hosts(url: &Url) -> bool {
     const EKS_POD_IDENTITY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23);
     const GOOGLE_CLOUD: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
     matches!(url.host(), Some(Host::Ipv6(EKS_POD_IDENTITY | GOOGLE_CLOUD)))
@@ -650,7 +666,14 @@ mod tests {
         }
         assert!(matches!("https://user:pass@example.com/".parse::<Endpoint>(), Err(Invalid::NotABaseUrl(_))));
         assert!(matches!("nonsense".parse::<Endpoint>(), Err(Invalid::NotAUrl(_))));
-        let here = ["127.0.0.1", "169.254.170.23", "[fe80::1]", "[fd00:ec2::23]", "[fd20:ce::254]"];
+        for clouds in ["http://[fd00:ec2::23]/x", "http://[fd20:ce::254]/x"] {
+            assert!(
+                Endpoint::of_cloud_host(clouds).is_ok() && Endpoint::of_host(clouds).is_err(),
+                "{clouds}"
+            );
+        }
+        assert!(Endpoint::of_cloud_host("http://[fd00::1]/").is_err());
+        let here = ["127.0.0.1", "169.254.170.23", "[fe80::1]"];
         for (host, right) in
             here.map(|host| (host, true)).into_iter().chain([("[fd00::1]", false), ("10.0.0.1", false)])
         {

@@ -594,7 +594,8 @@ impl Error {
                  ignore which identity is asked for",
             ),
             Self::Other { .. } => Hints::one(
-                "nothing was handed over; name an identity that is assigned to this host, and its own tenant, or neither",
+                "nothing was handed over; name an identity that is assigned to this host, and its own tenant, or neither (AZURE_CLIENT_ID and \
+                 AZURE_TENANT_ID count as named)",
             ),
             Self::Nameless(..) => Hints::one("pass `--client-id` and `--tenant-id`"),
             Self::Challenge(challenge) => challenge.hints(),

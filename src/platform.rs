@@ -372,7 +372,7 @@ impl Error {
 /// Whether a file is, or was, in the directory of a login.
 fn is_in_login(file: &Path) -> bool {
     let directory = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
-    directory.is_some_and(|name| name.starts_with(crate::state::PREFIX))
+    directory.is_some_and(|name| crate::state::is_name_of_login(&name))
 }
 
 fn refused(issuer: &str, status: u16, message: &str) -> Hints {
@@ -670,18 +670,21 @@ impl Platform {
     fn check(&self, assertion: &Assertion, audience: &Audience) -> Result<(), Error> {
         let place = match self {
             Self::AzureDevOps(_) => return Ok(()),
-            // Entra writes the exchange audience as its application's id into tokens of its own
-            Self::ManagedIdentity(_) | Self::Stored(_)
-                if (matches!(self, Self::ManagedIdentity(_)) || is_entras(&assertion.claims))
-                    && assertion.claims.aud.iter().all(|aud| Uuid::try_parse(aud).is_ok()) =>
-            {
-                return Ok(());
-            }
             Self::GitLab(gitlab) => gitlab.variable.clone(),
             other => other.stored().map_or_else(|| other.describe(), Stored::place),
         };
-        // the proxy wants an audience of its own
-        if !matches!(self, Self::IdentityBinding(_)) && !assertion.claims.is_for(audience) {
+        // Entra writes the exchange audience as its application's id into tokens of its own
+        let audiences = &assertion.claims.aud;
+        let is_for_it = match self {
+            // the proxy wants an audience of its own
+            Self::IdentityBinding(_) => true,
+            Self::ManagedIdentity(_) if !audiences.is_empty() => {
+                audiences.iter().all(|aud| Uuid::try_parse(aud).is_ok())
+            }
+            Self::Stored(_) if is_entras(&assertion.claims) => audiences == &[EXCHANGE_APPLICATION],
+            _ => false,
+        };
+        if !is_for_it && !assertion.claims.is_for(audience) {
             let presented =
                 assertion.claims.aud.iter().map(|aud| text::one_line(aud)).collect::<Vec<_>>().join(", ");
             let presented = if presented.is_empty() { "nobody".to_owned() } else { presented };
@@ -696,6 +699,9 @@ impl Platform {
         Ok(())
     }
 }
+
+/// `api://AzureADTokenExchange` as Entra writes it.
+const EXCHANGE_APPLICATION: &str = "fb60f99c-7a34-4190-8149-302f77469936";
 
 /// Whether Entra is the issuer of a token.
 fn is_entras(claims: &Claims) -> bool {

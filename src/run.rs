@@ -41,7 +41,10 @@ use crate::{
     trust::{Trust, apply},
     ui::{MaskStream, Ui},
 };
-use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
+use clap::{
+    CommandFactory, Parser, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 /// Runs a command line in an environment and says how it ended.
 pub fn main(arguments: &[OsString], env: &Env) -> ExitCode {
@@ -147,7 +150,13 @@ fn usage(error: &clap::Error, arguments: &[OsString], env: &Env) -> ExitCode {
     if let Some(output) = form_of_failed_login(arguments, env) {
         sink::write_failure(output, 2);
     }
-    let rendered = error.render().to_string();
+    let mut rendered = error.render().to_string();
+    // clap shows a value as it came: one with a password before its `@`, in whatever form, is left out
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && value.contains('@')
+    {
+        rendered = rendered.replace(value.as_str(), "…");
+    }
     let lines = rendered.lines().map(|line| {
         let indent = if line.starts_with(' ') { "  " } else { "" };
         format!("{indent}{}\n", text::one_line(line))
@@ -218,22 +227,35 @@ async fn run(command: &Command, env: &Env, ui: &Rc<Ui>) -> Result<u8, Error> {
     Ok(0)
 }
 
+/// The number of a signal once it has come.
+#[cfg(unix)]
+async fn received(kind: tokio::signal::unix::SignalKind) -> u8 {
+    if let Ok(mut signal) = tokio::signal::unix::signal(kind) {
+        signal.recv().await;
+        return u8::try_from(kind.as_raw_value()).unwrap_or_default();
+    }
+    std::future::pending().await
+}
+
+/// Whether `nohup` has started this process (proc(5), `SigIgn`; where there is no such file, nothing is taken for it).
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 /// Lets a signal end the work in an orderly way, so that what was begun is undone.
 async fn interruptible<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     #[cfg(unix)]
     {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
-        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut quit)] = signals.map(signal) else {
-            return work.await;
-        };
+        use tokio::signal::unix::SignalKind;
         tokio::select! {
             biased;
-            _ = hangup.recv() => Err(Error::Interrupted(1)),
-            _ = interrupt.recv() => Err(Error::Interrupted(2)),
-            _ = quit.recv() => Err(Error::Interrupted(3)),
-            _ = terminate.recv() => Err(Error::Interrupted(15)),
+            signal = received(SignalKind::hangup()), if !ignores_hangup() => Err(Error::Interrupted(signal)),
+            signal = received(SignalKind::interrupt()) => Err(Error::Interrupted(signal)),
+            signal = received(SignalKind::quit()) => Err(Error::Interrupted(signal)),
+            signal = received(SignalKind::terminate()) => Err(Error::Interrupted(signal)),
             outcome = work => outcome,
         }
     }

@@ -27,7 +27,16 @@ use crate::{
 };
 
 /// How the directories' names begin.
-pub const PREFIX: &str = "azfed-";
+const PREFIX: &str = "azfed-";
+/// How many characters come after it.
+const RANDOM: usize = 12;
+
+/// Whether a directory of this name may be, or have been, a login's.
+pub fn is_name_of_login(name: &str) -> bool {
+    name.strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.len() == RANDOM && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
 /// The file that tells `logout` whose a directory is. It holds no secret.
 const MANIFEST: &str = "login.json";
 /// The background process' own directory, in the login's.
@@ -174,7 +183,7 @@ impl LoginDirectory {
         let temp = std::path::absolute(&temp).map_err(failed)?;
         let failed = |reason| Error::Directory { temp: temp.clone(), reason };
         let mut builder = tempfile::Builder::new();
-        builder.prefix(PREFIX).rand_bytes(12);
+        builder.prefix(PREFIX).rand_bytes(RANDOM);
         #[cfg(unix)]
         builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700));
         let directory = builder.tempdir_in(&temp).map_err(failed)?;

@@ -44,26 +44,44 @@ fn without_jwts(foreign: &str) -> String {
     const START: &str = "eyJ";
     /// Fewer characters than the shortest header has.
     const SHORTEST: usize = 10;
+    /// Fewer characters than a folded line has, and more than most words.
+    const LEAST_FOLDED: usize = 16;
     let is_part = |character: char| character.is_ascii_alphanumeric() || "-_=".contains(character);
     let dot = |text: &str| [".", "%2E", "%2e"].into_iter().find(|dot| text.starts_with(dot)).map(str::len);
     let mut clean = String::with_capacity(foreign.len());
     let mut rest = foreign;
+    // the rest of a part that was broken in two, as where a tool folds its lines
+    let length = |text: &str| text.find(|character| !is_part(character)).unwrap_or(text.len());
+    let whole = |text: &str| {
+        let mut end = length(text);
+        while end > 0 && text[end..].starts_with(' ') {
+            let more = length(&text[end + 1..]);
+            if more < LEAST_FOLDED || text[end + 1..].starts_with(START) {
+                break;
+            }
+            end += 1 + more;
+        }
+        end
+    };
     while let Some(start) = rest.find(START) {
         let (before, found) = rest.split_at(start);
         clean.push_str(before);
-        let header = found.find(|character| !is_part(character)).unwrap_or(found.len());
+        let header = whole(found);
         let mut end = header;
-        while let Some(length) = dot(&found[end..]) {
-            let part = &found[end + length..];
-            let part = part.find(|character| !is_part(character)).unwrap_or(part.len());
-            if part == 0 {
+        // a header that is too short is none wherever it begins in this run, and nothing behind it needs to be looked at
+        while header >= SHORTEST
+            && let Some(length) = dot(&found[end..])
+        {
+            let part = whole(&found[end + length..]);
+            // without a key of its own, an encrypted token has an empty part (RFC 7516, 5.1)
+            if part == 0 && dot(&found[end + length..]).is_none() {
                 break;
             }
             end += length + part;
         }
-        let is_jwt = header >= SHORTEST && end > header;
-        clean.push_str(if is_jwt { "…" } else { &found[..START.len()] });
-        rest = &found[if is_jwt { end } else { START.len() }..];
+        let is_jwt = end > header;
+        clean.push_str(if is_jwt { "…" } else { &found[..header] });
+        rest = &found[end..];
     }
     clean + rest
 }
@@ -94,12 +112,14 @@ fn without_logins(foreign: &str) -> String {
 /// for it (microsoft/security-utilities, SEC101/156: `[\w.~-]{3}[78]Q~[\w.~-]{31,34}`).
 fn without_client_secrets(foreign: &str) -> String {
     const MARK: &str = "Q~";
+    /// From the mark on, and more than any has.
+    const LONGEST_SECRET: usize = 80;
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.~-".contains(byte);
     let mut clean = String::with_capacity(foreign.len());
     let mut rest = foreign;
     while let Some(mark) = rest.find(MARK) {
         let bytes = rest.as_bytes();
-        let end = mark + bytes[mark..].iter().take_while(|byte| is_part(byte)).count();
+        let end = mark + bytes[mark..].iter().take(LONGEST_SECRET).take_while(|byte| is_part(byte)).count();
         let starts =
             mark >= 4 && matches!(bytes[mark - 1], b'7' | b'8') && bytes[mark - 4..mark].iter().all(is_part);
         let is_one = starts && end - mark >= MARK.len() + 31;
@@ -248,6 +268,8 @@ mod tests {
             (format!("assertion:{jwt}"), "assertion:…"),
             (format!("{jwt}.{claims}.{jwt} {jwt}"), "… …"),
             (format!("{header}.{claims}"), "…"),
+            (format!("{header}.{claims}.c2lnbmF0dXJl\nc2lnbmF0dXJlc2lnbmF0dXJl"), "…"),
+            (format!("{header}..{claims}.{signature}.{signature}"), "…"),
             (format!("{header}%2E{claims}%2e{signature}"), "…"),
             (format!("ey\u{200b}J{}", &jwt[3..]), "…"),
         ] {
@@ -258,6 +280,29 @@ mod tests {
         }
         // not cut in the middle of one, and so shown
         assert!(!one_line(&format!("{} {jwt}", "x".repeat(1980))).contains("eyJ"));
+    }
+
+    /// Each of these took minutes, and nothing else could be done meanwhile.
+    #[test]
+    fn a_long_text_takes_no_long_time() {
+        for piece in [
+            "eyJ",
+            "eyJ.",
+            "eyJhbGciOi",
+            "eyJhbGciOi.",
+            "eyJhbGciOi..",
+            "7Q~",
+            "8Q~a",
+            "://",
+            "://a@",
+            "a://b",
+            "# ",
+            "::",
+            "eyJ abcdefghijklmnop ",
+        ] {
+            let text = piece.repeat((1 << 20) / piece.len());
+            assert!(one_line(&text).len() <= super::LONGEST + 3, "{piece}");
+        }
     }
 
     #[test]

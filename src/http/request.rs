@@ -1,6 +1,6 @@
-//! A request, and what it carries that must never come back: taken out of the answer before anybody reads it, however
-//! the server spells it. Entra, a proxy, a platform's issuer and Azure Resource Manager may all repeat a request in
-//! their error answers, and those words are for the job's log.
+//! A request, and what it carries that must never come back: taken out of the answer before anybody reads it, in the
+//! spellings that servers have for it. Entra, a proxy, a platform's issuer and Azure Resource Manager may all repeat a
+//! request in their error answers, and those words are for the job's log.
 
 use std::{cell::Cell, fmt};
 
@@ -20,6 +20,8 @@ const INSTEAD: &str = "…";
 /// How many steps a search may take for each byte of an answer and each form of a secret. An ordinary one takes fewer
 /// than one.
 const EFFORT: usize = 2;
+/// How many ways of reading one secret are followed at once.
+const MOST_ENDS: usize = 1 << 14;
 /// The same for an answer of no length.
 const LEAST_EFFORT: usize = 1 << 16;
 
@@ -211,6 +213,10 @@ fn length_at(text: &[u8], at: usize, form: &[u8], effort: &Effort) -> Option<usi
                 }
                 rest = &rest[fold..];
             }
+        }
+        if next.len() > MOST_ENDS {
+            effort.0.set(0);
+            return None;
         }
         next.sort_unstable();
         next.dedup();

@@ -182,7 +182,7 @@ impl Credentials {
             }
         };
         // AWS' own tools take https wherever it leads
-        let endpoint = url.parse::<Endpoint>().or_else(|_| Endpoint::of_host(&url));
+        let endpoint = url.parse::<Endpoint>().or_else(|_| Endpoint::of_cloud_host(&url));
         let endpoint = endpoint.map_err(|invalid| Error::Variable { variable, invalid })?;
         let authorization = match env.get(names::CONTAINER_AUTHORIZATION_TOKEN_FILE) {
             Some(file) => Some(Authorization::File(file.to_owned())),

@@ -38,7 +38,7 @@ impl GoogleCloud {
         let name = host.strip_suffix(":80").unwrap_or(host);
         let is_name = |known: &&str| name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(known);
         let host = if NAMES.iter().any(is_name) { ADDRESS } else { host };
-        let base = Endpoint::of_host(&format!("http://{host}"))
+        let base = Endpoint::of_cloud_host(&format!("http://{host}"))
             .map_err(|invalid| Error::Variable { variable, invalid })?;
         let endpoint = base.join("computeMetadata/v1/instance/service-accounts/default/identity");
         let channel = host_channel(None).map_err(|source| Error::Http { issuer: NAME, source })?;

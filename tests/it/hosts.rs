@@ -683,6 +683,31 @@ fn a_token_that_cannot_be_meant_goes_nowhere() {
     assert!(asked(&job, "entra.token").is_empty());
 }
 
+/// A long command sees the identities of its host change.
+#[test]
+fn a_later_token_of_another_identity_goes_nowhere() {
+    for (client, tenant, code) in [
+        (world::NEIGHBOUR, world::TENANT, "400"),
+        (world::SYSTEM_IDENTITY, world::OTHER_TENANT, "400"),
+        (world::SYSTEM_IDENTITY, world::TENANT, "200"),
+    ] {
+        let job = Job::on(Host::AppService);
+        let later = showing(&serde_json::json!({"appid": client, "tid": tenant}));
+        job.emulator.fault(azfed_emulator::Fault {
+            kind: "app-service".to_owned(),
+            times: 0,
+            after: 1,
+            late_ms: 0,
+            action: granted(&later, r#""expires_in":"3600""#),
+        });
+        let script = "curl --silent --output answer --write-out '%{http_code}' --header \"X-IDENTITY-HEADER: $IDENTITY_HEADER\" \
+                      \"$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net\"";
+        let outcome = ok(&job, &["exec", "--", "sh", "-c", script]);
+        assert_eq!(outcome.stdout, code, "{}", job.show(&outcome));
+        assert_eq!(job.read("answer").contains(&later), code == "200", "{}", job.read("answer"));
+    }
+}
+
 /// What a login has left in a shell leads no later azfed astray.
 #[test]
 fn a_shell_that_was_logged_in_before() {
