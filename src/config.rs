@@ -418,18 +418,13 @@ impl Identity {
             subscription,
         })
     }
-}
 
-impl Identity {
     /// Nothing where a host's token shows this identity, or does not show whose it is.
     pub fn shows(&self, host: &'static str, token: &AccessToken) -> Result<(), managed_identity::Error> {
-        let (client, tenant) = (token.client.as_ref(), token.tenant.as_ref());
-        let is_guid = Uuid::try_parse(self.tenant.as_str()).is_ok();
-        let client = managed_identity::another(self.client.as_str(), client.map(ClientId::as_str));
-        let tenant = managed_identity::another(self.tenant.as_str(), tenant.map(TenantId::as_str))
-            .filter(|_| is_guid)
-            .map(|what| format!("of another tenant: {what}"));
-        client.or(tenant).map_or(Ok(()), |what| Err(managed_identity::Error::Other { host, what }))
+        let client = token.client.as_ref().map(ClientId::as_str);
+        let other = managed_identity::another(self.client.as_str(), client)
+            .or_else(|| another_tenant(&self.tenant, token.tenant.as_ref()));
+        other.map_or(Ok(()), |what| Err(managed_identity::Error::Other { host, what }))
     }
 }
 
@@ -482,12 +477,9 @@ impl Wanted {
             _ => None,
         };
         let tenant = one(tokens.iter().filter_map(|token| token.tenant.clone())).map_err(other)?;
-        // a tenant that is named by its domain cannot be compared
-        if let (Some(asked), Some(got)) = (&of_host.tenant, &tenant)
-            && Uuid::try_parse(asked.as_str()).is_ok()
-            && let Some(what) = managed_identity::another(asked.as_str(), Some(got.as_str()))
-        {
-            return Err(other(format!("of another tenant: {what}")));
+        let asked = of_host.tenant.as_ref();
+        if let Some(what) = asked.and_then(|asked| another_tenant(asked, tenant.as_ref())) {
+            return Err(other(what));
         }
         Ok(Identity {
             client: shown.or(meant).ok_or(nameless("which client"))?,
@@ -495,6 +487,13 @@ impl Wanted {
             subscription: of_host.subscription.clone(),
         })
     }
+}
+
+/// Which tenant it is instead; nothing where that is not said. One that is named by its domain cannot be compared.
+fn another_tenant(asked: &TenantId, got: Option<&TenantId>) -> Option<String> {
+    Uuid::try_parse(asked.as_str()).ok()?;
+    let what = managed_identity::another(asked.as_str(), got.map(TenantId::as_str))?;
+    Some(format!("of another tenant: {what}"))
 }
 
 /// What all the tokens of a login show, if they show anything.

@@ -68,7 +68,7 @@ impl AccessToken {
             object_id: claims.oid.filter(|id| Uuid::try_parse(id).is_ok()),
             client: claims.client.and_then(|id| id.parse().ok()),
             tenant: claims.tid.and_then(|id| id.parse().ok()),
-            resource_id: claims.xms_mirid,
+            resource_id: claims.xms_mirid.filter(|id| !id.is_empty()),
             secret,
         }
     }

@@ -381,16 +381,6 @@ impl Endpoint {
         is_loopback(&self.0) || is_link_local(&self.0) || is_cloud_hosts(&self.0)
     }
 
-    /// The same, or one of the addresses in version 6 that AWS and Google Cloud have for their hosts' services.
-    pub fn of_cloud_host(value: &str) -> Result<Self, Invalid> {
-        Self::of_host(value).or_else(|invalid| match Url::parse(value.trim()) {
-            Ok(url) if url.scheme() == "http" && url.username().is_empty() && is_cloud_hosts(&url) => {
-                Ok(Self(url))
-            }
-            _ => Err(invalid),
-        })
-    }
-
     /// An endpoint of the host that this runs on: a loopback or link-local address. App Service and Container Instances
     /// serve theirs below 169.254.0.0/16, as every cloud does its instance metadata; no router passes such an address on
     /// (RFC 3927, 2.7), so what is sent there in the clear stays between host and guest.
@@ -406,6 +396,16 @@ impl Endpoint {
         let endpoint = Self(url);
         let is_on_host = is_loopback(&endpoint.0) || is_link_local(&endpoint.0);
         if is_on_host { Ok(endpoint) } else { Err(Invalid::NotOnHost(endpoint.origin())) }
+    }
+
+    /// The same, or one of the addresses in version 6 that AWS and Google Cloud have for their hosts' services.
+    pub fn of_cloud_host(value: &str) -> Result<Self, Invalid> {
+        Self::of_host(value).or_else(|invalid| match Url::parse(value.trim()) {
+            Ok(url) if url.scheme() == "http" && url.username().is_empty() && is_cloud_hosts(&url) => {
+                Ok(Self(url))
+            }
+            _ => Err(invalid),
+        })
     }
 
     /// Scheme and host, which may be shown.

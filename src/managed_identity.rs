@@ -251,8 +251,8 @@ impl Selector {
         }
     }
 
-    /// The value, for a request's query, under this host's name for it.
-    fn pair<'n>(&self, [client, object, resource]: [&'n str; 3]) -> Option<(&'n str, &str)> {
+    /// The id, and what belongs to it of three things: this host's name for it in a query, or what an answer shows.
+    fn pair<T>(&self, [client, object, resource]: [T; 3]) -> Option<(T, &str)> {
         match self {
             Self::Own => None,
             Self::Client(id) => Some((client, id.as_str())),
@@ -272,40 +272,31 @@ impl Selector {
 
     /// What is different about a token that should be this identity's; nothing where it does not say.
     fn differs(&self, token: &AccessToken) -> Option<String> {
-        let (asked, got) = match self {
-            Self::Own => return None,
-            Self::Client(id) => (id.as_str(), token.client.as_ref().map(ClientId::as_str)),
-            Self::Object(id) => (id.as_str(), token.object_id.as_deref()),
-            Self::Resource(id) => (id.as_str(), token.resource_id.as_deref()),
-        };
+        let client = token.client.as_ref().map(ClientId::as_str);
+        let (got, asked) = self.pair([client, token.object_id.as_deref(), token.resource_id.as_deref()])?;
         another(asked, got)
     }
 
     /// What the answer around a token says of whose it is. An older agent of Azure Arc's ignores which identity is asked
     /// for, and gives the system-assigned one's token: so there a user-assigned one counts only where it is `named`.
     fn confirm(&self, granted: &Granted, named: bool) -> Result<(), String> {
-        let (asked, got) = match self {
-            Self::Own => return Ok(()),
-            Self::Client(id) => (id.as_str(), &granted.client_id),
-            Self::Object(id) => (id.as_str(), &granted.object_id),
-            Self::Resource(id) => (id.as_str(), &granted.resource_id),
-        };
-        let got = got.as_deref().filter(|got| !got.is_empty());
-        match another(asked, got) {
+        let ids = [&granted.client_id, &granted.object_id, &granted.resource_id];
+        let Some((got, asked)) = self.pair(ids) else { return Ok(()) };
+        match another(asked, got.as_deref()) {
             Some(what) => Err(what),
-            None if named && got.is_none() => {
-                Err("its agent does not say whose token it is, as those do that know no \
-                                                   user-assigned identities"
-                    .to_owned())
-            }
+            None if named && got.is_none() => Err(UNNAMED.to_owned()),
             None => Ok(()),
         }
     }
 }
 
+/// Why a token of Azure Arc's may be another identity's.
+const UNNAMED: &str =
+    "its agent does not say whose token it is, as those do that know no user-assigned identities";
+
 /// Which one it is instead; nothing where that is not said. Ids have no letter case, and more than one form.
 pub fn another(asked: &str, got: Option<&str>) -> Option<String> {
-    let got = got.filter(|got| !got.is_empty())?;
+    let got = got?;
     let same = match (Uuid::try_parse(asked), Uuid::try_parse(got)) {
         (Ok(asked), Ok(got)) => asked == got,
         _ => asked.trim_matches('/').eq_ignore_ascii_case(got.trim_matches('/')),

@@ -20,10 +20,10 @@ const INSTEAD: &str = "…";
 /// How many steps a search may take for each byte of an answer and each form of a secret. An ordinary one takes fewer
 /// than one.
 const EFFORT: usize = 2;
-/// How many ways of reading one secret are followed at once.
-const MOST_ENDS: usize = 1 << 14;
 /// The same for an answer of no length.
 const LEAST_EFFORT: usize = 1 << 16;
+/// How many ways of reading one secret are followed at once.
+const MOST_ENDS: usize = 1 << 14;
 
 /// A request to be sent with [`super::Channel::send`]. A credential goes in by a method that takes a [`Secret`].
 pub struct Request {
@@ -190,6 +190,10 @@ impl Effort {
         Some(())
     }
 
+    fn give_up(&self) {
+        self.0.set(0);
+    }
+
     fn is_spent(&self) -> bool {
         self.0.get() == 0
     }
@@ -215,7 +219,7 @@ fn length_at(text: &[u8], at: usize, form: &[u8], effort: &Effort) -> Option<usi
             }
         }
         if next.len() > MOST_ENDS {
-            effort.0.set(0);
+            effort.give_up();
             return None;
         }
         next.sort_unstable();

@@ -51,7 +51,10 @@ pub fn read(host: &Host, named: bool, answer: &Answer) -> Result<Granted, Error>
     if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
         return Err(unreadable("its token has expired already; is this machine's clock right?"));
     }
-    let text = |name: &str| body.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+    let text = |name: &str| {
+        let text = body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.map(ToOwned::to_owned)
+    };
     Ok(Granted {
         secret,
         lifetime: lifetime.ok_or_else(|| unreadable("it does not say when the token expires"))?,
